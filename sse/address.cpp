@@ -1,0 +1,156 @@
+#include "sse/address.hpp"
+
+#include <algorithm>
+
+#include "sse/utf8.hpp"
+
+namespace spillway::sse {
+namespace {
+
+constexpr std::string_view kRoot = "/sse";
+constexpr std::string_view kForms =
+    "write /sse/{stream_type}/{channel} or /sse?channel={stream_type}:{channel}";
+
+int hex_value(char c) {
+  if (c >= '0' && c <= '9') return c - '0';
+  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
+  if (c >= 'A' && c <= 'F') return c - 'A' + 10;
+  return -1;
+}
+
+// What stands before the first `separator`, and what stands behind it.
+std::pair<std::string_view, std::string_view> cut(std::string_view text, char separator) {
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    if (text[i] == separator) return {text.substr(0, i), text.substr(i + 1)};
+  }
+  return {text, {}};
+}
+
+// Until `visit` returns false.
+template <class Visit>
+void for_each_parameter(std::string_view query, Visit visit) {
+  while (!query.empty()) {
+    const auto [parameter, others] = cut(query, '&');
+    query = others;
+    const auto [key, value] = cut(parameter, '=');
+    if (!visit(key, value)) return;
+  }
+}
+
+bool is_control(char c) {
+  const auto byte = static_cast<unsigned char>(c);
+  return byte < 0x20 || byte == 0x7F;
+}
+
+// What is wrong with a decoded name; empty when nothing is.
+std::string complaint(std::string_view name, std::size_t limit) {
+  if (name.empty()) return "the channel is empty; " + std::string(kForms);
+  if (name.size() > limit)
+    return "the channel's name has " + std::to_string(name.size()) +
+           " bytes; write one of at most " + std::to_string(limit);
+  if (!valid_utf8(name))
+    return "the channel's name is not UTF-8; write it in UTF-8, percent-encoded";
+  if (std::any_of(name.begin(), name.end(), is_control))
+    return "the channel's name has control characters; leave them out";
+  if (name == "*" || name == ":*")
+    return "a pattern needs a prefix; write one that ends in \":*\", such as CommentStream:*";
+  return {};
+}
+
+constexpr std::string_view kBadEncoding =
+    "bad percent-encoding; write \"%\" and two hexadecimal digits (\"%\" itself is %25)";
+
+std::variant<Channels, AddressError> from_path(std::string_view rest, const AddressLimits& limits) {
+  const std::size_t slash = rest.find('/');
+  if (slash == std::string_view::npos || slash == 0 || slash + 1 == rest.size())
+    return AddressError{"a stream needs a type and a channel; " + std::string(kForms)};
+  const auto type = percent_decode(rest.substr(0, slash), false);
+  const auto channel = percent_decode(rest.substr(slash + 1), false);
+  if (!type || !channel) return AddressError{std::string(kBadEncoding)};
+  std::string name = *type + ":" + *channel;
+  if (auto wrong = complaint(name, limits.channel_name_bytes); !wrong.empty())
+    return AddressError{std::move(wrong)};
+  return Channels{std::move(name)};
+}
+
+std::variant<Channels, AddressError> from_query(std::string_view query,
+                                                const AddressLimits& limits) {
+  Channels channels;
+  std::string wrong;
+  for_each_parameter(query, [&](std::string_view key, std::string_view value) {
+    if (key != "channel") return true;
+    auto name = percent_decode(value, true);
+    wrong = name ? complaint(*name, limits.channel_name_bytes) : std::string(kBadEncoding);
+    if (!wrong.empty()) return false;
+    if (std::find(channels.begin(), channels.end(), *name) != channels.end()) return true;
+    if (channels.size() == limits.channels) {
+      wrong = "too many channels; write at most " + std::to_string(limits.channels) +
+              ", or one pattern such as CommentStream:*";
+      return false;
+    }
+    channels.push_back(std::move(*name));
+    return true;
+  });
+  if (!wrong.empty()) return AddressError{std::move(wrong)};
+  if (channels.empty()) return AddressError{"no channel is named; " + std::string(kForms)};
+  return channels;
+}
+
+}  // namespace
+
+std::optional<std::string> percent_decode(std::string_view text, bool plus_is_space) {
+  std::string out;
+  out.reserve(text.size());
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    if (text[i] == '+' && plus_is_space) {
+      out += ' ';
+    } else if (text[i] != '%') {
+      out += text[i];
+    } else {
+      if (text.size() - i < 3) return std::nullopt;
+      const int high = hex_value(text[i + 1]);
+      const int low = hex_value(text[i + 2]);
+      if (high < 0 || low < 0) return std::nullopt;
+      out += static_cast<char>(high * 16 + low);
+      i += 2;
+    }
+  }
+  return out;
+}
+
+std::string query_value(std::string_view query, std::string_view name) {
+  std::string found;
+  for_each_parameter(query, [&](std::string_view key, std::string_view value) {
+    if (key != name) return true;
+    found = percent_decode(value, true).value_or("");
+    return false;
+  });
+  return found;
+}
+
+std::pair<std::string_view, std::string_view> split_target(std::string_view target) {
+  if (target.starts_with("http://") || target.starts_with("https://")) {
+    const std::size_t path = target.find_first_of("/?", target.find("//") + 2);
+    target = path == std::string_view::npos ? "/" : target.substr(path);
+  }
+  return cut(cut(target, '#').first, '?');
+}
+
+bool is_stream_path(std::string_view raw_path) {
+  return raw_path == kRoot || (raw_path.starts_with(kRoot) && raw_path[kRoot.size()] == '/');
+}
+
+std::variant<Channels, AddressError> parse_address(std::string_view raw_path,
+                                                   std::string_view raw_query,
+                                                   const AddressLimits& limits) {
+  std::string_view rest = raw_path.substr(std::min(kRoot.size(), raw_path.size()));
+  if (rest.empty() || rest == "/") return from_query(raw_query, limits);
+  return from_path(rest.substr(1), limits);
+}
+
+std::optional<std::string_view> pattern_prefix(std::string_view channel) {
+  if (!channel.ends_with(":*")) return std::nullopt;
+  return channel.substr(0, channel.size() - 1);
+}
+
+}  // namespace spillway::sse

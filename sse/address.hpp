@@ -1,0 +1,50 @@
+// Which channels a request asks for. Pure functions over the request target; errors are values whose
+// message says what to write instead.
+//
+// `/sse/{stream_type}/{channel}` is the channel `{stream_type}:{channel}`. The type ends at the first
+// plain slash; all that follows it is the channel, so a further slash, plain or as %2F, is part of
+// the channel's name. `/sse?channel=A&channel=B` names several; in a query "+" is a space.
+// A channel that ends in ":*" is a pattern: every channel that starts with what stands before the "*".
+#pragma once
+
+#include <cstddef>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <variant>
+#include <vector>
+
+namespace spillway::sse {
+
+struct AddressLimits {
+  std::size_t channels = 100;
+  std::size_t channel_name_bytes = 255;
+};
+
+struct AddressError {
+  std::string message;
+};
+
+using Channels = std::vector<std::string>;
+
+// nullopt: a "%" without two hexadecimal digits behind it.
+[[nodiscard]] std::optional<std::string> percent_decode(std::string_view text, bool plus_is_space);
+
+// The first parameter of that name, decoded; empty when it is absent or cannot be decoded.
+[[nodiscard]] std::string query_value(std::string_view query, std::string_view name);
+
+// Path and query of a request target, both as sent; takes the absolute form too.
+[[nodiscard]] std::pair<std::string_view, std::string_view> split_target(std::string_view target);
+
+[[nodiscard]] bool is_stream_path(std::string_view raw_path);
+
+// The channels in the order they were first named, each once.
+[[nodiscard]] std::variant<Channels, AddressError> parse_address(std::string_view raw_path,
+                                                                 std::string_view raw_query,
+                                                                 const AddressLimits& limits);
+
+// The prefix of a pattern, with its colon; nullopt for an exact channel.
+[[nodiscard]] std::optional<std::string_view> pattern_prefix(std::string_view channel);
+
+}  // namespace spillway::sse

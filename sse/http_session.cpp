@@ -1,0 +1,284 @@
+#include "sse/http_session.hpp"
+
+#include <boost/asio/as_tuple.hpp>
+#include <boost/asio/buffer.hpp>
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/detached.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <boost/asio/write.hpp>
+#include <boost/beast/http/read.hpp>
+#include <algorithm>
+#include <array>
+#include <exception>
+#include <utility>
+
+#include "sse/address.hpp"
+#include "sse/frame.hpp"
+#include "sse/http_text.hpp"
+#include "sse/responder.hpp"
+
+namespace spillway::sse {
+namespace {
+
+namespace http = boost::beast::http;
+using std::chrono::milliseconds;
+
+constexpr auto kNoThrow = asio::as_tuple(asio::use_awaitable);
+
+// How long, and how much, is read after an error answer: closing while the client still sends would
+// make its kernel throw the answer away.
+constexpr milliseconds kLinger{1000};
+constexpr std::size_t kLingerBytes = 1u << 20;
+
+std::string lower(std::string_view text) {
+  std::string out(text);
+  std::transform(out.begin(), out.end(), out.begin(),
+                 [](unsigned char c) { return c >= 'A' && c <= 'Z' ? c + 32 : c; });
+  return out;
+}
+
+// "Application/JSON; charset=utf-8" is application/json.
+std::string media_type(std::string_view header) {
+  std::string_view type = header.substr(0, header.find(';'));
+  while (!type.empty() && (type.back() == ' ' || type.back() == '\t')) type.remove_suffix(1);
+  return lower(type);
+}
+
+std::string_view view(boost::beast::string_view text) { return {text.data(), text.size()}; }
+
+}  // namespace
+
+HttpSession::HttpSession(HttpService& service, Socket socket, ConnectionSlot slot)
+    : service_(service),
+      socket_(std::move(socket)),
+      slot_(std::move(slot)),
+      timeout_(service.shard.context()),
+      answered_(service.shard.context()) {
+  service_.sessions.push_back(*this);
+  service_.shard.add_child();
+}
+
+HttpSession::~HttpSession() {
+  SessionHook::unlink();
+  service_.shard.remove_child();
+}
+
+void HttpSession::start() {
+  set_connection_options(socket_.native_handle());
+  asio::co_spawn(
+      service_.shard.context(), [self = shared_from_this()] { return self->run(); },
+      // Whatever went wrong concerned this connection only, and it is closed by now.
+      [](std::exception_ptr) {});
+}
+
+void HttpSession::finish() {
+  finishing_ = true;
+  if (idle_) abort();
+}
+
+void HttpSession::abort() {
+  aborted_ = true;
+  error_code ignored;
+  socket_.close(ignored);
+  timeout_.cancel();
+  answered_.cancel();
+}
+
+void HttpSession::answer(std::uint64_t request, HttpResponse response) {
+  if (request != request_ || response_) return;
+  response_ = std::move(response);
+  answered_.cancel();
+}
+
+asio::awaitable<void> HttpSession::run() {
+  for (;;) {
+    const Next next = co_await serve_one();
+    if (next == Next::gone || aborted_) break;
+    if (next == Next::linger) co_await linger();
+    if (next != Next::request || finishing_) break;
+  }
+  disarm();
+  error_code ignored;
+  if (socket_.is_open()) socket_.close(ignored);
+}
+
+asio::awaitable<HttpSession::Next> HttpSession::serve_one() {
+  const ServerOptions& options = service_.options;
+  parser_.emplace();
+  parser_->header_limit(static_cast<std::uint32_t>(options.header_bytes));
+  parser_->body_limit(options.body_bytes);
+  ++request_;
+  response_.reset();
+  idle_ = buffer_.size() == 0;
+  arm(options.header_timeout);
+  const auto [error, bytes] =
+      co_await http::async_read_header(socket_, buffer_, *parser_, kNoThrow);
+  disarm();
+  if (error) co_return co_await refuse(error);
+  idle_ = false;
+
+  // Copied: the target's memory belongs to the parser.
+  const std::string target(view(parser_->get().target()));
+  const auto [path, query] = split_target(target);
+  if (is_stream_path(path)) co_return co_await serve_stream(path, query);
+  co_return co_await serve_route(path, query);
+}
+
+// --- streams ---
+
+asio::awaitable<HttpSession::Next> HttpSession::serve_stream(std::string_view path,
+                                                             std::string_view query) {
+  const auto& request = parser_->get();
+  const bool head_only = request.method() == http::verb::head;
+  if (!head_only && request.method() != http::verb::get) {
+    HttpResponse response = error_response(405, "a stream is read with GET");
+    response.headers.emplace_back("Allow", "GET, HEAD");
+    co_return co_await reply(response, Next::linger);
+  }
+  auto address = parse_address(
+      path, query, {service_.options.channels_per_connection, service_.options.channel_name_bytes});
+  if (const auto* wrong = std::get_if<AddressError>(&address))
+    co_return co_await reply(error_response(400, wrong->message), Next::linger);
+  if (head_only) {
+    co_await write(kStreamHead);
+    co_return Next::close;
+  }
+  Shard& shard = service_.shard;
+  shard.look();
+  if (!shard.serving() || over_limit()) {
+    co_await write(come_back(shard.jittered_retry()));
+    co_return Next::linger;
+  }
+  const std::string last_id(view(request["Last-Event-ID"]));
+  StreamRequest wanted{
+      std::get<Channels>(std::move(address)),
+      choose_resume_point(last_id, query_value(query, "last_event_id"), shard.log().epoch())};
+  shard.open(std::move(socket_), std::move(slot_), std::move(wanted));
+  co_return Next::gone;
+}
+
+bool HttpSession::over_limit() const { return slot_.order() > service_.options.max_connections; }
+
+// --- plain routes ---
+
+asio::awaitable<HttpSession::Next> HttpSession::serve_route(std::string_view path,
+                                                            std::string_view query) {
+  const auto decoded = percent_decode(path, false);
+  if (!decoded || decoded->find('\0') != std::string::npos)
+    co_return co_await reply(error_response(400, "bad percent-encoding in the path"), Next::linger);
+  HttpRequest request;
+  request.method = view(parser_->get().method_string());
+  request.path = *decoded;
+  request.query = query;
+  auto found = service_.router.find(request.method, request.path);
+  if (auto* response = std::get_if<HttpResponse>(&found))
+    co_return co_await reply(*response, Next::linger);
+  if (!co_await read_body()) co_return Next::linger;
+  const bool keep_alive = parser_->get().keep_alive() && !over_limit();
+  request.content_type = media_type(view(parser_->get()[http::field::content_type]));
+  request.body = std::move(parser_->get().body());
+
+  Respond respond = make_responder(service_.shard.mailbox(), weak_from_this(), request_);
+  try {
+    (*std::get<const RouteHandler*>(found))(std::move(request), std::move(respond));
+  } catch (const std::exception&) {
+    respond = nullptr;
+    answer(request_, error_response(500, "the request could not be handled"));
+  }
+  respond = nullptr;  // without a copy in somebody's hands there will be no answer
+  while (!response_ && !aborted_) {
+    answered_.expires_at(asio::steady_timer::time_point::max());
+    co_await answered_.async_wait(kNoThrow);
+  }
+  if (aborted_) co_return Next::gone;
+  co_return co_await reply(*response_, keep_alive && !finishing_ ? Next::request : Next::close);
+}
+
+asio::awaitable<bool> HttpSession::read_body() {
+  if (parser_->is_done()) co_return true;
+  if (boost::beast::iequals(parser_->get()[http::field::expect], "100-continue") &&
+      !co_await write("HTTP/1.1 100 Continue\r\n\r\n"))
+    co_return false;
+  arm(service_.options.body_timeout);
+  const auto [error, bytes] = co_await http::async_read(socket_, buffer_, *parser_, kNoThrow);
+  disarm();
+  if (!error) co_return true;
+  co_await refuse(error);
+  co_return false;
+}
+
+// --- answers ---
+
+asio::awaitable<HttpSession::Next> HttpSession::refuse(error_code error) {
+  const ServerOptions& options = service_.options;
+  if (aborted_) co_return Next::gone;
+  if (timed_out_) {
+    const bool began = parser_->got_some() || buffer_.size() > 0;
+    if (!began) co_return Next::close;  // it never asked anything
+    co_return co_await reply(error_response(408, "the request took too long; send it at once"),
+                             Next::linger);
+  }
+  if (error == http::error::header_limit || error == http::error::buffer_overflow)
+    co_return co_await reply(
+        error_response(431, "the headers are too large; send at most " +
+                                std::to_string(options.header_bytes) + " bytes of them"),
+        Next::linger);
+  if (error == http::error::body_limit)
+    co_return co_await reply(error_response(413, "the body is too large; send at most " +
+                                                     std::to_string(options.body_bytes) +
+                                                     " bytes of it"),
+                             Next::linger);
+  if (error == http::error::end_of_stream || error == http::error::partial_message)
+    co_return Next::close;
+  if (error.category() == make_error_code(http::error::bad_method).category())
+    co_return co_await reply(error_response(400, "this is not an HTTP/1.1 request"), Next::linger);
+  co_return Next::close;
+}
+
+asio::awaitable<HttpSession::Next> HttpSession::reply(const HttpResponse& response, Next next) {
+  const bool head_only = parser_->get().method() == http::verb::head;
+  const bool written = co_await write(to_bytes(response, next == Next::request, head_only));
+  co_return written ? next : Next::close;
+}
+
+asio::awaitable<bool> HttpSession::write(std::string_view bytes) {
+  arm(service_.options.body_timeout);
+  const auto [error, n] =
+      co_await asio::async_write(socket_, asio::buffer(bytes.data(), bytes.size()), kNoThrow);
+  disarm();
+  co_return !error;
+}
+
+asio::awaitable<void> HttpSession::linger() {
+  error_code failed;
+  socket_.shutdown(Socket::shutdown_send, failed);
+  if (failed) co_return;
+  arm(kLinger);
+  std::array<char, 4096> discarded;
+  for (std::size_t total = 0; total < kLingerBytes;) {
+    const auto [error, n] =
+        co_await socket_.async_read_some(asio::buffer(discarded), kNoThrow);
+    if (error) break;
+    total += n;
+  }
+  disarm();
+}
+
+void HttpSession::arm(milliseconds timeout) {
+  timed_out_ = false;
+  timeout_.expires_after(timeout);
+  timeout_.async_wait([weak = weak_from_this(), armed = ++armed_](error_code error) {
+    const auto self = weak.lock();
+    if (error || !self || armed != self->armed_) return;
+    self->timed_out_ = true;
+    error_code ignored;
+    self->socket_.cancel(ignored);
+  });
+}
+
+void HttpSession::disarm() {
+  ++armed_;
+  timeout_.cancel();
+}
+
+}  // namespace spillway::sse

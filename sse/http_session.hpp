@@ -1,0 +1,90 @@
+// One connection until it ends or becomes a stream: reads requests with Beast, one after the other,
+// and answers them in that order, however they were sent.
+//
+// Lives on one shard's thread, kept alive by its own coroutine. When a stream is asked for, the
+// socket moves to the shard and all of this is freed.
+#pragma once
+
+#include <boost/asio/awaitable.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/beast/core/flat_buffer.hpp>
+#include <boost/beast/http/parser.hpp>
+#include <boost/beast/http/string_body.hpp>
+#include <boost/intrusive/list.hpp>
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "sse/connection_slot.hpp"
+#include "sse/net.hpp"
+#include "sse/router.hpp"
+#include "sse/server.hpp"
+#include "sse/shard.hpp"
+
+namespace spillway::sse {
+
+struct HttpService;
+using SessionHook = boost::intrusive::list_base_hook<AutoUnlink>;
+
+class HttpSession : public SessionHook, public std::enable_shared_from_this<HttpSession> {
+ public:
+  HttpSession(HttpService& service, Socket socket, ConnectionSlot slot);
+  ~HttpSession();
+
+  void start();
+  void finish();  // ends after the request in hand
+  void abort();
+
+  // A route's answer to request number `request`; an answer that comes twice, or after the client
+  // has gone, is dropped.
+  void answer(std::uint64_t request, HttpResponse response);
+
+ private:
+  using Parser = boost::beast::http::request_parser<boost::beast::http::string_body>;
+  enum class Next { request, close, linger, gone };
+
+  asio::awaitable<void> run();
+  asio::awaitable<Next> serve_one();
+  asio::awaitable<Next> serve_stream(std::string_view path, std::string_view query);
+  asio::awaitable<Next> serve_route(std::string_view path, std::string_view query);
+  asio::awaitable<bool> read_body();
+  asio::awaitable<Next> refuse(error_code error);
+  asio::awaitable<Next> reply(const HttpResponse& response, Next next);
+  asio::awaitable<bool> write(std::string_view bytes);
+  asio::awaitable<void> linger();
+
+  [[nodiscard]] bool over_limit() const;
+  void arm(std::chrono::milliseconds timeout);
+  void disarm();
+
+  HttpService& service_;
+  Socket socket_;
+  ConnectionSlot slot_;
+  boost::beast::flat_buffer buffer_;
+  std::optional<Parser> parser_;
+  asio::steady_timer timeout_;
+  asio::steady_timer answered_;  // never expires; cancelled when there is an answer
+  std::optional<HttpResponse> response_;
+  std::uint64_t request_ = 0;   // number of the request in hand
+  std::uint64_t armed_ = 0;     // which use of timeout_ is meant
+  bool timed_out_ = false;
+  bool idle_ = true;            // no byte of the next request is here
+  bool finishing_ = false;
+  bool aborted_ = false;
+};
+
+// What the sessions of one shard share; outlives them.
+struct HttpService {
+  using Sessions =
+      boost::intrusive::list<HttpSession, boost::intrusive::constant_time_size<false>>;
+
+  Shard& shard;
+  const ServerOptions& options;
+  const Router& router;
+  Sessions sessions{};
+};
+
+}  // namespace spillway::sse

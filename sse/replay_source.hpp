@@ -1,0 +1,41 @@
+// Where the streams get what is no longer in memory. Implemented over PostgreSQL by the processor
+// and over a vector by the tests; `sse/` itself knows no SQL.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "sse/broadcast.hpp"
+
+namespace spillway::sse {
+
+struct ReplayRequest {
+  // Exact channel names; one that ends in ":*" means every channel that starts with what stands
+  // before the "*".
+  std::vector<std::string> channels;
+  std::optional<std::uint64_t> after;  // nullopt: from the oldest that is kept
+  std::size_t limit = 500;             // broadcasts at most
+};
+
+// One page, read in one snapshot.
+struct ReplayPage {
+  Head head;
+  std::uint64_t floor = 0;            // positions <= floor are no longer kept
+  std::vector<Broadcast> broadcasts;  // durable ones of the channels, after < position <= upto
+  std::uint64_t upto = 0;             // the page is complete up to here (head.position on the last)
+};
+
+class ReplaySource {
+ public:
+  virtual ~ReplaySource() = default;
+
+  // Calls `done` exactly once, on any thread, also after the requester has gone. nullopt: it cannot
+  // be read now (too many waiting, or the database is away); the client is told to come back.
+  virtual void read(ReplayRequest request, std::function<void(std::optional<ReplayPage>)> done) = 0;
+};
+
+}  // namespace spillway::sse

@@ -1,0 +1,135 @@
+#include "sse/server.hpp"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <stdexcept>
+#include <utility>
+
+#include "sse/http_session.hpp"
+#include "sse/hub_impl.hpp"
+#include "sse/listener.hpp"
+#include "sse/router.hpp"
+
+namespace spillway::sse {
+namespace {
+
+// Connections over the limit are let in to be told to come back, and to reach plain routes such as a
+// health check; but not without end.
+constexpr std::size_t kReserve = 256;
+
+// An accepted connection on its way to its shard.
+struct Accepted {
+  Accepted(int f, ConnectionSlot s) : fd(f), slot(std::move(s)) {}
+  Accepted(const Accepted&) = delete;
+  Accepted& operator=(const Accepted&) = delete;
+  ~Accepted() {
+    if (fd >= 0) ::close(fd);
+  }
+
+  int fd;
+  ConnectionSlot slot;
+};
+
+}  // namespace
+
+struct Server::Impl {
+  Impl(ServerOptions o, Hub::Impl& h, ReplaySource& r)
+      : options(std::move(o)),
+        hub(h),
+        replay(r),
+        connections(std::make_shared<ConnectionSlot::Count>(0)) {}
+
+  void start_shard(Shard& shard);
+  void accepted(int fd);
+  void begin_session(HttpService& service, Accepted& connection);
+
+  const ServerOptions options;
+  Hub::Impl& hub;
+  ReplaySource& replay;
+  Router router;
+  const std::shared_ptr<ConnectionSlot::Count> connections;
+  std::vector<std::unique_ptr<HttpService>> services;  // one for each shard
+  std::unique_ptr<Listener> listener;                  // on the first shard's thread
+  std::size_t next = 0;                                // that thread's: whose turn it is
+  std::uint16_t port = 0;
+  bool running = false;
+};
+
+void Server::Impl::start_shard(Shard& shard) {
+  services.push_back(std::make_unique<HttpService>(HttpService{shard, options, router}));
+  HttpService* http = services.back().get();
+  Service service;
+  service.options = {options.retry, options.heartbeat, options.blocked_timeout};
+  service.replay = &replay;
+  // A session may be gone by the time it returns from either.
+  const auto each = [http](void (HttpSession::*act)()) {
+    for (auto next_session = http->sessions.begin(); next_session != http->sessions.end();) {
+      const auto session = (next_session++)->shared_from_this();
+      ((*session).*act)();
+    }
+  };
+  service.finish = [each] { each(&HttpSession::finish); };
+  service.abort = [each] { each(&HttpSession::abort); };
+  shard.start(std::move(service));
+}
+
+void Server::Impl::accepted(int fd) {
+  // Shared, because a task has to be copyable.
+  auto connection = std::make_shared<Accepted>(fd, ConnectionSlot(connections));
+  if (connection->slot.order() > options.max_connections + kReserve) return;
+  HttpService& service = *services[next++ % services.size()];
+  service.shard.post([this, &service, connection] { begin_session(service, *connection); });
+}
+
+void Server::Impl::begin_session(HttpService& service, Accepted& connection) {
+  if (service.shard.finishing()) return;
+  Socket socket(service.shard.context());
+  error_code error;
+  socket.assign(asio::ip::tcp::v4(), connection.fd, error);
+  if (error) return;
+  connection.fd = -1;
+  std::make_shared<HttpSession>(service, std::move(socket), std::move(connection.slot))->start();
+}
+
+Server::Server(ServerOptions options, Hub& hub, ReplaySource& replay)
+    : impl_(std::make_unique<Impl>(std::move(options), *hub.impl_, replay)) {}
+
+Server::~Server() { stop(std::chrono::milliseconds(0)); }
+
+void Server::route(std::string method, std::string path, RouteHandler handler) {
+  impl_->router.add(std::move(method), std::move(path), std::move(handler));
+}
+
+void Server::start() {
+  if (impl_->running) throw std::logic_error("the server is running already");
+  auto& shards = impl_->hub.shards;
+  impl_->listener =
+      std::make_unique<Listener>(shards.front()->context(), impl_->options.host,
+                                 impl_->options.port, [impl = impl_.get()](int fd) { impl->accepted(fd); });
+  impl_->port = impl_->listener->port();
+  impl_->running = true;
+  for (const auto& shard : shards) impl_->start_shard(*shard);
+  shards.front()->post([listener = impl_->listener.get()] { listener->start(); });
+}
+
+std::uint16_t Server::port() const { return impl_->port; }
+
+std::size_t Server::streams() const {
+  std::size_t count = 0;
+  for (const auto& shard : impl_->hub.shards) count += shard->streams();
+  return count;
+}
+
+void Server::stop(std::chrono::milliseconds deadline) {
+  if (!std::exchange(impl_->running, false)) return;
+  auto& shards = impl_->hub.shards;
+  shards.front()->post([listener = impl_->listener.get()] { listener->close(); });
+  for (const auto& shard : shards) shard->finish(deadline);
+  for (const auto& shard : shards) shard->join();
+  impl_->listener.reset();
+  impl_->services.clear();
+}
+
+}  // namespace spillway::sse

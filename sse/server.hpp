@@ -1,0 +1,82 @@
+// The HTTP server: streams (`GET /sse/{type}/{channel}`, `GET /sse?channel=…`) and whatever routes
+// its owner adds. Beast reads a request; a stream's socket then belongs to a shard, which writes to
+// it with sendmsg.
+//
+// start(), stop() and the destructor belong to one thread; stop() blocks, may be called twice and
+// has a deadline. Route handlers run on a shard's thread and must not block: they answer through
+// `respond`, which may be called from any thread, once, also after the client has gone.
+// Errors: start() throws std::system_error when the address cannot be bound.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "sse/hub.hpp"
+#include "sse/replay_source.hpp"
+
+namespace spillway::sse {
+
+struct HttpRequest {
+  std::string method;        // "GET", "POST" … (HEAD arrives as "HEAD")
+  std::string path;          // percent-decoded, without the query
+  std::string query;         // as sent, without "?"
+  std::string content_type;  // lower case, without parameters
+  std::string body;
+};
+
+struct HttpResponse {
+  unsigned status = 200;
+  std::string content_type = "application/json";
+  std::string body;
+  std::vector<std::pair<std::string, std::string>> headers;
+};
+
+using Respond = std::function<void(HttpResponse)>;
+using RouteHandler = std::function<void(HttpRequest, Respond)>;
+
+struct ServerOptions {
+  std::string host = "127.0.0.1";
+  std::uint16_t port = 8080;                      // 0: any free one
+  std::chrono::milliseconds retry{2000};          // the `retry:` that streams open with
+  std::chrono::milliseconds heartbeat{15000};       // a comment after this long without traffic
+  std::chrono::milliseconds header_timeout{10000};  // from accept (or the last answer) to a whole header
+  std::chrono::milliseconds body_timeout{30000};    // for a body, and for writing an answer
+  std::chrono::milliseconds blocked_timeout{30000}; // a stream that takes nothing for this long is dropped
+  std::size_t header_bytes = 8192;                // request line and headers
+  std::size_t body_bytes = 1u << 20;
+  std::size_t max_connections = 20000;            // in all; over it: 200, retry, close
+  std::size_t channels_per_connection = 100;
+  std::size_t channel_name_bytes = 255;
+};
+
+class Server {
+ public:
+  Server(ServerOptions options, Hub& hub, ReplaySource& replay);
+  ~Server();
+  Server(const Server&) = delete;
+  Server& operator=(const Server&) = delete;
+
+  // Before start(). GET also serves HEAD. A known path with another method is 405 with `Allow`, an
+  // unknown path 404; both with a JSON body {"error":"…"} that says what there is instead.
+  void route(std::string method, std::string path, RouteHandler handler);
+
+  void start();
+  [[nodiscard]] std::uint16_t port() const;
+  [[nodiscard]] std::size_t streams() const;  // open streams, for status
+
+  // Takes no more connections, ends streams once what is pending is written, closes the rest at the
+  // deadline. Blocks until its threads are gone.
+  void stop(std::chrono::milliseconds deadline);
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace spillway::sse

@@ -1,0 +1,268 @@
+#include "sse/shard.hpp"
+
+#include <algorithm>
+#include <boost/asio/post.hpp>
+#include <exception>
+#include <utility>
+
+#include "sse/frame.hpp"
+
+namespace spillway::sse {
+namespace {
+
+using std::chrono::milliseconds;
+
+// A turn ends after this many streams or this long, so that requests, timers and publishers get
+// their share; what is left goes on in the next one.
+constexpr int kStreamsPerTurn = 512;
+constexpr int kStreamsPerClockRead = 32;
+constexpr milliseconds kTurn{1};
+
+// Fine enough for the shortest interval, coarse enough not to wake an idle process.
+Stream::Clock::duration tick_length(const StreamOptions& options) {
+  const auto shortest = std::min(options.heartbeat, options.blocked_timeout);
+  return std::clamp<milliseconds>(shortest / 8, milliseconds(5), milliseconds(1000));
+}
+
+}  // namespace
+
+Shard::Shard(std::size_t log_bytes)
+    : mailbox_(std::make_shared<Mailbox>([this](Mailbox::Task task) { post(std::move(task)); })),
+      inbox_(log_bytes),
+      log_(log_bytes),
+      tick_timer_(context_),
+      deadline_timer_(context_),
+      now_(Clock::now()),
+      random_(std::random_device{}()) {}
+
+Shard::~Shard() {
+  mailbox_->close();
+  if (thread_.joinable()) {
+    finish(milliseconds(0));
+    join();
+  }
+  drop_all();
+  dropped_.clear();
+}
+
+// --- any thread ---
+
+void Shard::deliver(const std::vector<SegmentPtr>& segments) {
+  if (inbox_.put(segments)) asio::post(context_, [this] { turn(); });
+}
+
+void Shard::restart(const Head& head) {
+  if (inbox_.restart(head)) asio::post(context_, [this] { turn(); });
+}
+
+void Shard::post(std::function<void()> task) { asio::post(context_, std::move(task)); }
+
+// --- the server's owner ---
+
+void Shard::start(Service service) {
+  service_ = std::move(service);
+  finishing_ = false;
+  now_ = Clock::now();
+  wheel_.emplace(tick_length(service_.options), now_);
+  context_.restart();
+  work_.emplace(context_.get_executor());
+  thread_ = std::thread([this] { run(); });
+}
+
+void Shard::finish(milliseconds deadline) {
+  asio::post(context_, [this, deadline] {
+    if (!finishing_) {
+      look();
+      finishing_ = true;
+      for (const auto& stream : streams_) {
+        stream->finish();
+        mark(*stream);
+      }
+      if (service_.finish) service_.finish();
+    }
+    deadline_timer_.expires_after(deadline);
+    deadline_timer_.async_wait([this](error_code error) {
+      if (!error) abort();
+    });
+    end_if_done();
+  });
+}
+
+void Shard::join() {
+  if (!thread_.joinable()) return;
+  thread_.join();
+  work_.reset();
+  // What was posted too late for the thread belongs to the server that is about to go.
+  context_.restart();
+  context_.poll();
+  service_ = {};
+}
+
+// --- the shard's thread ---
+
+void Shard::run() {
+  for (;;) {
+    try {
+      context_.run();
+      return;
+    } catch (const std::exception&) {
+      // Out of memory, most likely, in something that belongs to one client. What is broken shows
+      // as a connection that ends; the shard goes on.
+    }
+  }
+}
+
+void Shard::look() {
+  inbox_.looked();
+  now_ = Clock::now();
+  if (const auto head = inbox_.take_restart()) {
+    drop_all();
+    log_.restart(*head);
+  }
+  // While streams are being served, segments wait rather than push frames out of the log that these
+  // streams have not been sent yet.
+  const auto accept = [this](const Segment& segment) {
+    return dirty_.empty() || log_.has_room_for(segment);
+  };
+  while (SegmentPtr segment = inbox_.take(accept)) {
+    if (!log_.continues(*segment)) {
+      drop_all();
+      log_.restart({log_.epoch(), segment->base_position, 0});
+    }
+    log_.append(std::move(segment));
+    log_.visit_touched([this](Reader& reader) { mark(static_cast<Stream&>(reader)); });
+  }
+}
+
+void Shard::turn() {
+  turn_posted_ = false;
+  in_turn_ = true;
+  const auto leave = [this](void*) { in_turn_ = false; };
+  const std::unique_ptr<void, decltype(leave)> guard(this, leave);
+  look();
+  const auto end = now_ + kTurn;
+  for (int served = 1; served <= kStreamsPerTurn && !dirty_.empty(); ++served) {
+    Stream& stream = dirty_.front();
+    dirty_.pop_front();
+    serve(stream);
+    if (served % kStreamsPerClockRead == 0 && (now_ = Clock::now()) >= end) break;
+  }
+  dropped_.clear();
+  in_turn_ = false;
+  if (!dirty_.empty() || inbox_.waiting()) schedule_turn();
+  end_if_done();
+}
+
+void Shard::serve(Stream& stream) {
+  auto result = Stream::Result::over;
+  try {
+    result = stream.serve();
+  } catch (const std::exception&) {
+    // Its state is not to be trusted any more; the client resumes by its id.
+  }
+  switch (result) {
+    case Stream::Result::idle:
+    case Stream::Result::blocked:
+      break;
+    case Stream::Result::more:
+      mark(stream);
+      break;
+    case Stream::Result::over:
+      drop(stream);
+      break;
+  }
+}
+
+void Shard::mark(Stream& stream) {
+  // A blocked one is marked when its socket takes data again.
+  if (stream.blocked() || stream.DirtyHook::is_linked()) return;
+  dirty_.push_back(stream);
+  schedule_turn();
+}
+
+void Shard::schedule_turn() {
+  if (turn_posted_ || in_turn_) return;  // a turn looks at its end whether another is needed
+  asio::post(context_, [this] { turn(); });
+  turn_posted_ = true;
+}
+
+void Shard::open(Socket socket, ConnectionSlot slot, StreamRequest request) {
+  look();
+  auto stream =
+      std::make_shared<Stream>(*this, std::move(socket), std::move(slot), std::move(request));
+  stream->number = streams_.size();
+  streams_.push_back(stream);
+  stream_count_.store(streams_.size());
+  try {
+    arm_tick();
+    wheel_->arm(*stream, now_ + std::min(options().heartbeat, options().blocked_timeout));
+    stream->open();
+  } catch (const std::exception&) {
+    drop(*stream);
+  }
+}
+
+void Shard::drop(Stream& stream) {
+  const std::size_t number = stream.number;
+  if (number >= streams_.size() || streams_[number].get() != &stream) return;
+  stream.close();
+  std::swap(streams_[number], streams_.back());
+  streams_[number]->number = number;
+  dropped_.push_back(std::move(streams_.back()));
+  streams_.pop_back();
+  stream_count_.store(streams_.size());
+  schedule_turn();  // lets go of it, and sees whether all is done
+}
+
+void Shard::drop_all() {
+  while (!streams_.empty()) drop(*streams_.back());
+}
+
+milliseconds Shard::jittered_retry() {
+  return jittered(options().retry, static_cast<std::uint32_t>(random_()));
+}
+
+void Shard::arm_tick() {
+  if (ticking_) return;
+  ticking_ = true;
+  // The wheel stands still, empty, while there are no streams.
+  if (now_ >= wheel_->next()) wheel_->rewind(now_);
+  tick_timer_.expires_at(wheel_->next());
+  tick_timer_.async_wait([this](error_code) { tick(); });
+}
+
+void Shard::tick() {
+  ticking_ = false;
+  now_ = Clock::now();
+  wheel_->advance(now_, [this](Stream& stream) {
+    if (const auto next = stream.on_timer(now_)) {
+      wheel_->arm(stream, *next);
+    } else {
+      drop(stream);
+    }
+  });
+  if (!streams_.empty()) arm_tick();
+}
+
+// --- the end ---
+
+void Shard::remove_child() {
+  --children_;
+  end_if_done();
+}
+
+void Shard::abort() {
+  drop_all();
+  if (service_.abort) service_.abort();
+  end_if_done();
+}
+
+void Shard::end_if_done() {
+  if (finishing_ && streams_.empty() && children_ == 0) {
+    deadline_timer_.cancel();
+    tick_timer_.cancel();
+    work_.reset();  // the thread ends when the last cancelled wait has come back
+  }
+}
+
+}  // namespace spillway::sse

@@ -1,0 +1,126 @@
+// A shard: one thread, one io_context, one log, and the streams that were dealt to it. No lock is
+// shared with other shards; the hub reaches it through its inbox, others through its mailbox.
+//
+// deliver(), restart(), post(), mailbox() and streams() may be called from any thread; start() and
+// join() belong to the server's owner; the rest to the shard's thread. Owns its streams. Nothing a
+// client does, and no exception, ends the thread: only finish() or abort() do.
+#pragma once
+
+#include <boost/asio/steady_timer.hpp>
+#include <boost/intrusive/list.hpp>
+#include <atomic>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <random>
+#include <thread>
+#include <vector>
+
+#include "sse/inbox.hpp"
+#include "sse/mailbox.hpp"
+#include "sse/net.hpp"
+#include "sse/shard_log.hpp"
+#include "sse/stream.hpp"
+#include "sse/timer_wheel.hpp"
+
+namespace spillway::sse {
+
+// What a shard needs to serve, for as long as a server runs on it.
+struct Service {
+  StreamOptions options;
+  ReplaySource* replay = nullptr;
+  // Connections that are not streams (yet): asked to end soon, and at once.
+  std::function<void()> finish;
+  std::function<void()> abort;
+};
+
+class Shard {
+ public:
+  using Clock = Stream::Clock;
+
+  explicit Shard(std::size_t log_bytes);
+  ~Shard();
+  Shard(const Shard&) = delete;
+  Shard& operator=(const Shard&) = delete;
+
+  void deliver(const std::vector<SegmentPtr>& segments);
+  void restart(const Head& head);
+  void post(std::function<void()> task);
+  [[nodiscard]] const std::shared_ptr<Mailbox>& mailbox() const { return mailbox_; }
+  [[nodiscard]] std::size_t streams() const { return stream_count_.load(); }
+
+  // start() begins the thread; finish() ends what is open once it is done, at the latest after
+  // `deadline`, and then the thread; join() waits for that.
+  void start(Service service);
+  void finish(std::chrono::milliseconds deadline);
+  void join();
+
+  // --- on the shard's thread ---
+  [[nodiscard]] asio::io_context& context() { return context_; }
+  [[nodiscard]] bool serving() const { return log_.started() && !finishing_; }
+  [[nodiscard]] bool finishing() const { return finishing_; }
+  void open(Socket socket, ConnectionSlot slot, StreamRequest request);
+  void drop(Stream& stream);
+  void mark(Stream& stream);  // it has something to do
+  void look();                // takes in what the hub has delivered
+
+  // A connection that is not a stream keeps the thread from ending.
+  void add_child() { ++children_; }
+  void remove_child();
+
+  [[nodiscard]] ShardLog& log() { return log_; }
+  [[nodiscard]] MemoryWindow memory() const { return {log_.epoch(), log_.base(), log_.end()}; }
+  [[nodiscard]] const StreamOptions& options() const { return service_.options; }
+  [[nodiscard]] ReplaySource& replay() { return *service_.replay; }
+  [[nodiscard]] std::chrono::milliseconds jittered_retry();
+  [[nodiscard]] Clock::time_point now() const { return now_; }
+  [[nodiscard]] Outgoing& outgoing() { return outgoing_; }
+  [[nodiscard]] std::vector<std::uint64_t>& scratch() { return scratch_; }
+
+ private:
+  using Dirty = boost::intrusive::list<Stream, boost::intrusive::base_hook<DirtyHook>,
+                                       boost::intrusive::constant_time_size<false>>;
+  using Wheel = TimerWheel<Stream, WheelHook>;
+  using Work = asio::executor_work_guard<asio::io_context::executor_type>;
+
+  void run();
+  void turn();
+  void schedule_turn();
+  void serve(Stream& stream);
+  void drop_all();
+  void tick();
+  void arm_tick();
+  void abort();
+  void end_if_done();
+
+  asio::io_context context_{1};
+  const std::shared_ptr<Mailbox> mailbox_;
+  Inbox inbox_;
+  std::atomic<std::size_t> stream_count_{0};
+  std::thread thread_;
+  std::optional<Work> work_;
+
+  // the shard's thread only
+  Service service_;
+  ShardLog log_;
+  std::vector<std::shared_ptr<Stream>> streams_;
+  std::vector<std::shared_ptr<Stream>> dropped_;  // alive until nobody on the stack uses them
+  Dirty dirty_;
+  std::optional<Wheel> wheel_;
+  asio::steady_timer tick_timer_;
+  asio::steady_timer deadline_timer_;
+  bool ticking_ = false;
+  bool turn_posted_ = false;
+  bool in_turn_ = false;
+  bool finishing_ = false;
+  std::size_t children_ = 0;
+  Clock::time_point now_;
+  std::minstd_rand random_;
+  Outgoing outgoing_;                   // working memory of a system call
+  std::vector<std::uint64_t> scratch_;  // working memory of readers
+};
+
+}  // namespace spillway::sse

@@ -1,0 +1,111 @@
+// A shard's view of the shared log: the newest segments, capped in bytes, and for each channel (and
+// each pattern somebody reads) the places of its frames.
+//
+// Belongs to one thread. Segments are shared, feeds are owned; a feed is gone once it has neither
+// frames nor readers, so memory does not grow with channels that are dead.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "sse/broadcast.hpp"
+#include "sse/feed.hpp"
+#include "sse/reader.hpp"
+#include "sse/segment.hpp"
+
+namespace spillway::sse {
+
+class ShardLog {
+ public:
+  explicit ShardLog(std::size_t cap) : cap_(cap) {}
+
+  // Empties the log; the line stands at `head`. No reader may be subscribed.
+  void restart(const Head& head);
+  [[nodiscard]] bool started() const { return !epoch_.empty(); }
+  [[nodiscard]] const std::string& epoch() const { return epoch_; }
+
+  // The durable positions base() < p <= end() are in memory.
+  [[nodiscard]] std::uint64_t base() const { return base_; }
+  [[nodiscard]] std::uint64_t end() const { return end_; }
+
+  // Whether the segment continues the line. If not (some were dropped on the way here), drop the
+  // readers and call restart() before append().
+  [[nodiscard]] bool continues(const Segment& segment) const {
+    return segment.base_position == end_;
+  }
+  [[nodiscard]] bool has_room_for(const Segment& segment) const {
+    return bytes_ + segment.cost() <= cap_;
+  }
+  void append(SegmentPtr segment);  // lets go of the oldest ones beyond the cap
+
+  // The reader gets what the channels carry after `after`, which must not lie before base().
+  void subscribe(Reader& reader, const std::vector<std::string>& channels, std::uint64_t after);
+  void unsubscribe(Reader& reader);
+
+  // Calls `visit` for the readers of feeds that got frames since the last call; one that reads
+  // several may be visited several times. `visit` must not unsubscribe.
+  template <class Visit>
+  void visit_touched(Visit visit) {
+    for (Feed* feed : touched_) {
+      feed->touched = false;
+      // Begin somewhere else each time, so that nobody is always the last one served.
+      const std::size_t count = feed->readers.size();
+      const std::size_t start = count == 0 ? 0 : rotation_ % count;
+      for (std::size_t i = start; i < count; ++i) visit(*feed->readers[i].reader);
+      for (std::size_t i = 0; i < start; ++i) visit(*feed->readers[i].reader);
+    }
+    touched_.clear();
+    rotation_ += 61;
+  }
+
+  [[nodiscard]] const SegmentPtr& segment(const FramePlace& place) const {
+    return segments_[static_cast<std::size_t>(place.segment - first_segment_)];
+  }
+
+  [[nodiscard]] std::size_t bytes() const { return bytes_; }
+  [[nodiscard]] std::size_t channels() const { return channels_.size(); }
+  [[nodiscard]] std::size_t patterns() const { return patterns_.size(); }
+
+ private:
+  struct Hash {
+    using is_transparent = void;
+    std::size_t operator()(std::string_view text) const {
+      return std::hash<std::string_view>{}(text);
+    }
+  };
+  template <class Value>
+  using ByName = std::unordered_map<std::string, Value, Hash, std::equal_to<>>;
+
+  ChannelFeed& channel(std::string_view name);
+  PatternFeed& pattern(std::string_view prefix);
+  void match(ChannelFeed& feed);     // brings feed.patterns up to date
+  void complete(PatternFeed& feed);  // adds frames from before the pattern was first read
+  void push(Feed& feed, FramePlace place);
+  void evict_front();
+  void forget_if_dead(Feed& feed);
+  void attach(Reader& reader, Feed& feed, std::uint64_t after);
+  [[nodiscard]] std::uint64_t first_after(const PlaceList& places, std::uint64_t after) const;
+  [[nodiscard]] std::uint64_t next_segment() const { return first_segment_ + segments_.size(); }
+
+  const std::size_t cap_;
+  std::string epoch_;
+  std::uint64_t base_ = 0;
+  std::uint64_t end_ = 0;
+  std::size_t bytes_ = 0;
+  std::deque<SegmentPtr> segments_;
+  std::uint64_t first_segment_ = 0;  // number of segments_.front()
+  ByName<ChannelFeed> channels_;
+  ByName<PatternFeed> patterns_;   // by prefix
+  std::uint64_t generation_ = 1;   // of patterns_; a channel's matches are cached per generation
+  std::vector<Feed*> touched_;     // have readers and frames these were not told of
+  std::size_t rotation_ = 0;
+  std::vector<ChannelFeed*> of_segment_;  // working memory of append()
+};
+
+}  // namespace spillway::sse

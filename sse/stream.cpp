@@ -1,0 +1,249 @@
+#include "sse/stream.hpp"
+
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <utility>
+
+#include "sse/frame.hpp"
+#include "sse/shard.hpp"
+
+namespace spillway::sse {
+namespace {
+
+constexpr int kCallsPerTurn = 4;  // a stream far behind must not hold up the others
+constexpr int kReadsPerWake = 4;
+
+}  // namespace
+
+Stream::Stream(Shard& shard, Socket socket, ConnectionSlot slot, StreamRequest request)
+    : shard_(shard),
+      socket_(std::move(socket)),
+      slot_(std::move(slot)),
+      catch_up_(std::make_unique<CatchUp>()),
+      last_write_(shard.now()) {
+  catch_up_->channels = std::move(request.channels);
+  catch_up_->from = std::move(request.from);
+}
+
+void Stream::open() {
+  set_stream_options(socket_.native_handle(), shard_.options().blocked_timeout);
+  wait_readable();
+  std::visit([this](const auto& step) { carry_out(step); },
+             resume_at_start(catch_up_->from, shard_.memory()));
+}
+
+// --- what resume.hpp decided ---
+
+void Stream::carry_out(const GoLive& live) {
+  if (!catch_up_->opened) begin_response(live.after);
+  shard_.log().subscribe(*this, catch_up_->channels, live.after);
+  live_ = true;
+  catch_up_.reset();
+  shard_.mark(*this);
+}
+
+void Stream::carry_out(const ReadPage& read) {
+  catch_up_->reading = true;
+  ReplayRequest request{catch_up_->channels, read.after, read.limit};
+  auto done = [mailbox = shard_.mailbox(), weak = weak_from_this()](std::optional<ReplayPage> page) {
+    // The mailbox takes copyable tasks; a page is too large to copy.
+    auto shared = std::make_shared<std::optional<ReplayPage>>(std::move(page));
+    mailbox->post([weak, shared] {
+      if (const auto stream = weak.lock()) stream->on_page(std::move(*shared));
+    });
+  };
+  try {
+    shard_.replay().read(std::move(request), done);
+  } catch (...) {
+    done(std::nullopt);  // a source that cannot even be asked is one that cannot be read now
+  }
+}
+
+void Stream::carry_out(const Reset& reset) {
+  begin_response(reset.head);
+  append_reset(own_, shard_.log().epoch(), reset.reason, catch_up_->from.requested, reset.floor,
+               reset.head);
+  carry_out(GoLive{reset.head});
+}
+
+void Stream::carry_out(const ComeBack&) {
+  const auto retry = shard_.jittered_retry();
+  if (catch_up_->opened) {
+    append_retry(own_, retry);
+  } else {
+    own_ = come_back(retry);
+    catch_up_->opened = true;
+  }
+  finishing_ = true;
+  shard_.mark(*this);
+}
+
+void Stream::send_page(const SendPage& send, const ReplayPage& page) {
+  if (!catch_up_->opened) begin_response(send.after);
+  catch_up_->after = send.after;
+  catch_up_->upto = page.upto;
+  for (const Broadcast& broadcast : page.broadcasts) {
+    if (broadcast.ephemeral || broadcast.position <= send.after) continue;
+    append_frame(own_, shard_.log().epoch(), broadcast.position, broadcast.event_type,
+                 broadcast.data);
+  }
+  shard_.mark(*this);
+}
+
+void Stream::on_page(std::optional<ReplayPage> page) {
+  if (closed_ || finishing_ || !catch_up_ || !catch_up_->reading) return;
+  catch_up_->reading = false;
+  const auto act = [&](const auto& step) {
+    if constexpr (std::is_same_v<std::decay_t<decltype(step)>, SendPage>) {
+      send_page(step, *page);
+    } else {
+      carry_out(step);
+    }
+  };
+  if (!page) {
+    carry_out(ComeBack{});
+  } else if (catch_up_->opened) {
+    std::visit(act, resume_on_next_page(catch_up_->upto, *page, shard_.memory()));
+  } else {
+    std::visit(act, resume_on_first_page(catch_up_->from, *page, shard_.memory()));
+  }
+}
+
+void Stream::begin_response(std::uint64_t position) {
+  own_ = kStreamHead;
+  append_opening(own_, shard_.options().retry, shard_.log().epoch(), position,
+                 catch_up_->channels);
+  catch_up_->opened = true;
+}
+
+void Stream::page_sent() {
+  std::visit([this](const auto& step) { carry_out(step); },
+             resume_on_page_sent(catch_up_->after, catch_up_->upto, shard_.memory()));
+}
+
+// --- writing ---
+
+Stream::Result Stream::serve() {
+  if (closed_) return Result::over;
+  if (live_ && lost()) return Result::over;  // it was too slow; it comes back with its id
+  Outgoing& out = shard_.outgoing();
+  for (int call = 0; call < kCallsPerTurn; ++call) {
+    out.clear();
+    if (heartbeat_due_ && own_.empty() && !mid_frame()) own_ = kHeartbeat;
+    heartbeat_due_ = false;
+    out.add(std::string_view(own_).substr(own_sent_));
+    if (live_) fill(shard_.log(), out, shard_.scratch());
+    if (out.bytes() == 0) {
+      if (live_) sent(shard_.log(), 0, true, shard_.scratch());  // past what it does not want
+      return wrote_all();
+    }
+    msghdr message{};
+    message.msg_iov = out.pieces();
+    message.msg_iovlen = out.count();
+    const ssize_t n = ::sendmsg(socket_.native_handle(), &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (n < 0) {
+      if (errno == EINTR) continue;
+      if (errno != EAGAIN && errno != EWOULDBLOCK) return Result::over;
+      wait_writable();
+      return Result::blocked;
+    }
+    last_write_ = shard_.now();
+    stalled_since_ = {};
+    const auto bytes = static_cast<std::size_t>(n);
+    const bool all = bytes == out.bytes() && !out.cut() && !out.full();
+    consume(bytes, bytes == out.bytes() && !out.cut());
+    if (all) return wrote_all();
+  }
+  return Result::more;
+}
+
+void Stream::consume(std::size_t bytes, bool all) {
+  const std::size_t of_own = std::min(bytes, own_.size() - own_sent_);
+  own_sent_ += of_own;
+  if (own_sent_ == own_.size()) {
+    own_ = {};
+    own_sent_ = 0;
+  }
+  if (live_) sent(shard_.log(), bytes - of_own, all, shard_.scratch());
+}
+
+Stream::Result Stream::wrote_all() {
+  if (finishing_) return Result::over;
+  if (catch_up_ && catch_up_->opened && !catch_up_->reading) page_sent();
+  return Result::idle;
+}
+
+void Stream::wait_writable() {
+  blocked_ = true;
+  if (stalled_since_ == Clock::time_point{}) stalled_since_ = shard_.now();
+  socket_.async_wait(Socket::wait_write, [self = shared_from_this()](error_code) {
+    self->blocked_ = false;
+    if (!self->closed_) self->shard_.mark(*self);
+  });
+}
+
+// --- the client's side ---
+
+void Stream::wait_readable() {
+  socket_.async_wait(Socket::wait_read, [self = shared_from_this()](error_code) {
+    if (!self->closed_) self->on_readable();
+  });
+}
+
+void Stream::on_readable() {
+  // Whatever a client says on its stream is of no interest.
+  std::array<char, 16384> discarded;
+  for (int i = 0; i < kReadsPerWake; ++i) {
+    const ssize_t n =
+        ::recv(socket_.native_handle(), discarded.data(), discarded.size(), MSG_DONTWAIT);
+    if (n > 0 || (n < 0 && errno == EINTR)) continue;
+    if (n == 0) return on_input_closed();
+    if (errno == EAGAIN || errno == EWOULDBLOCK) break;
+    return shard_.drop(*this);
+  }
+  wait_readable();
+}
+
+// A client that closed its sending side may well go on reading, and one that is gone altogether looks
+// the same from here. So it is sent a comment at once: whoever is gone answers that with a reset.
+void Stream::on_input_closed() {
+  heartbeat_due_ = !catch_up_ || catch_up_->opened;
+  shard_.mark(*this);
+  socket_.async_wait(Socket::wait_error, [self = shared_from_this()](error_code) {
+    if (!self->closed_) self->shard_.drop(*self);
+  });
+}
+
+std::optional<Stream::Clock::time_point> Stream::on_timer(Clock::time_point now) {
+  const StreamOptions& options = shard_.options();
+  if (live_ && lost()) return std::nullopt;
+  if (blocked_) {
+    const auto end = stalled_since_ + options.blocked_timeout;
+    if (now >= end) return std::nullopt;
+    return std::min(end, now + options.heartbeat);
+  }
+  if (catch_up_ && !catch_up_->opened) return now + options.heartbeat;
+  if (now >= last_write_ + options.heartbeat) {
+    heartbeat_due_ = true;
+    shard_.mark(*this);
+    return now + std::min(options.heartbeat, options.blocked_timeout);
+  }
+  return std::min(last_write_ + options.heartbeat, now + options.blocked_timeout);
+}
+
+void Stream::close() {
+  if (closed_) return;
+  closed_ = true;
+  if (live_) shard_.log().unsubscribe(*this);
+  live_ = false;
+  DirtyHook::unlink();
+  WheelHook::unlink();
+  error_code ignored;
+  socket_.close(ignored);
+  slot_ = {};
+}
+
+}  // namespace spillway::sse

@@ -1,0 +1,111 @@
+// One open stream: a reader of the shard's log with a socket. `initial → catching up → live`; what to
+// do is decided in resume.hpp, carried out here.
+//
+// Belongs to the shard's thread and is owned by the shard; asynchronous waits keep it alive until
+// they have come back. Holds no queue: at most the opening bytes or one page of the database, and one
+// half-sent frame.
+#pragma once
+
+#include <boost/intrusive/list_hook.hpp>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "sse/connection_slot.hpp"
+#include "sse/event_id.hpp"
+#include "sse/net.hpp"
+#include "sse/reader.hpp"
+#include "sse/replay_source.hpp"
+#include "sse/resume.hpp"
+
+namespace spillway::sse {
+
+class Shard;
+
+struct StreamRequest {
+  std::vector<std::string> channels;
+  ResumePoint from;
+};
+
+struct StreamOptions {
+  std::chrono::milliseconds retry{2000};
+  std::chrono::milliseconds heartbeat{15000};
+  std::chrono::milliseconds blocked_timeout{30000};
+};
+
+using AutoUnlink = boost::intrusive::link_mode<boost::intrusive::auto_unlink>;
+using DirtyHook = boost::intrusive::list_base_hook<boost::intrusive::tag<struct DirtyTag>, AutoUnlink>;
+using WheelHook = boost::intrusive::list_base_hook<boost::intrusive::tag<struct WheelTag>, AutoUnlink>;
+
+class Stream : public Reader,
+               public DirtyHook,
+               public WheelHook,
+               public std::enable_shared_from_this<Stream> {
+ public:
+  using Clock = std::chrono::steady_clock;
+
+  Stream(Shard& shard, Socket socket, ConnectionSlot slot, StreamRequest request);
+
+  void open();
+
+  // Writes what is pending, within a share of the turn. `more`: it wants another go.
+  enum class Result { idle, more, blocked, over };
+  [[nodiscard]] Result serve();
+
+  // Ends once what is pending is written.
+  void finish() { finishing_ = true; }
+  void close();
+
+  // The timer came around: `over`, or when it wants to be looked at again.
+  [[nodiscard]] std::optional<Clock::time_point> on_timer(Clock::time_point now);
+
+  [[nodiscard]] bool blocked() const { return blocked_; }
+
+  std::size_t number = 0;  // its place among the shard's streams; the shard's business
+
+ private:
+  struct CatchUp {  // gone once the stream is live
+    std::vector<std::string> channels;
+    ResumePoint from;
+    bool opened = false;      // the response has begun
+    bool reading = false;     // a page is on its way
+    std::uint64_t after = 0;  // where the page being sent began …
+    std::uint64_t upto = 0;   // … and where it ends
+  };
+
+  void carry_out(const GoLive& live);
+  void carry_out(const ReadPage& read);
+  void carry_out(const Reset& reset);
+  void carry_out(const ComeBack&);
+  void send_page(const SendPage& send, const ReplayPage& page);
+  void on_page(std::optional<ReplayPage> page);
+  void begin_response(std::uint64_t position);
+  void page_sent();
+  [[nodiscard]] Result wrote_all();
+
+  void wait_readable();
+  void on_readable();
+  void wait_writable();
+  void on_input_closed();
+  void consume(std::size_t bytes, bool all);
+
+  Shard& shard_;
+  Socket socket_;
+  ConnectionSlot slot_;
+  std::unique_ptr<CatchUp> catch_up_;
+  std::string own_;  // bytes of this stream alone, sent before frames of the log
+  std::size_t own_sent_ = 0;
+  Clock::time_point last_write_;         // when the socket last took something
+  Clock::time_point stalled_since_{};    // since when it has taken nothing; zero: it does take
+  bool live_ = false;                // subscribed to the log
+  bool blocked_ = false;             // waiting for the socket to take more
+  bool finishing_ = false;
+  bool heartbeat_due_ = false;
+  bool closed_ = false;
+};
+
+}  // namespace spillway::sse
