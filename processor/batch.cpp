@@ -1,0 +1,323 @@
+#include "processor/batch.hpp"
+
+#include <algorithm>
+#include <exception>
+#include <unordered_set>
+#include <utility>
+
+#include "effects/effect_error.hpp"
+
+namespace spillway {
+namespace {
+
+constexpr std::size_t longest_error = 4000;  // bytes of an error that are kept
+
+std::string describe(const Event& event) {
+  return "event " + std::to_string(event.id) + " (" + event.type + "): ";
+}
+
+// Errors come from handlers and may hold anything; the table takes UTF-8 without NUL.
+std::string storable(std::string text) {
+  if (text.size() > longest_error) text.resize(longest_error);
+  for (char& c : text)
+    if (c == '\0') c = ' ';
+  // Cut or foreign bytes: the JSON library's replacement does the work.
+  const std::string quoted = json(text).dump(-1, ' ', false, json::error_handler_t::replace);
+  return json::parse(quoted).get<std::string>();
+}
+
+}  // namespace
+
+Batch::Batch(SqlSession& session, const Registry& registry, LaneMarks& marks, BatchOptions options,
+             BatchSinks sinks, std::uint64_t seed)
+    : session_(session),
+      registry_(registry),
+      marks_(marks),
+      options_(options),
+      sinks_(std::move(sinks)),
+      store_(session),
+      executor_(session),
+      outbox_(session),
+      random_(seed) {}
+
+BatchResult Batch::run(std::span<const int> order, std::size_t lanes, std::size_t limit,
+                       bool careful) {
+  BatchResult result;
+  std::int64_t alone = 0;  // the event of a batch of one
+  outbox_.clear();
+  if (std::exchange(schema_suspect_, false)) executor_.forget_schema();
+  store_.begin();
+  try {
+    const OwnedLanes owned = store_.own_lanes(order, lanes);
+    result.xmin = owned.xmin;
+    if (owned.lanes.empty()) {
+      store_.rollback();
+      return result;
+    }
+    if (owned.scheduled_due) {
+      store_.promote_scheduled();
+      result.scheduled_moved = true;
+    }
+
+    std::vector<LaneMarks::Claim> claims;
+    std::vector<std::uint64_t> from;
+    for (const int lane : owned.lanes) {
+      claims.push_back(marks_.begin(static_cast<std::size_t>(lane), owned.xmin, owned.xmax));
+      from.push_back(claims.back().from);
+    }
+
+    std::vector<ClaimedEvent> waited;
+    if (owned.waiting_due) waited = store_.claim_waiting(owned.lanes, limit);
+    QueueStore::QueueClaim queued;
+    queued.cut = true;
+    if (waited.size() < limit)
+      queued = store_.claim_queue(owned.lanes, from, limit - waited.size(), options_.bytes);
+    result.taken = waited.size() + queued.events.size();
+
+    if (result.taken > 0) {
+      std::vector<Work> work(result.taken);
+      std::size_t next = 0;
+      for (auto* events : {&waited, &queued.events})
+        for (ClaimedEvent& claimed : *events) work[next++].claimed = &claimed;
+      // Lanes were read one after the other; what is visible together runs in id order.
+      std::sort(work.begin(), work.end(), [](const Work& a, const Work& b) {
+        return a.claimed->event.id < b.claimed->event.id;
+      });
+      if (work.size() == 1) alone = work.front().claimed->event.id;
+      handle(work);
+      if (careful) apply_carefully(work, 0, work.size());
+      else apply_all(work);
+      settle(work, queued.events, result);
+    }
+    store_.commit();
+
+    // Every owned lane counts, also those in which nothing was found.
+    for (std::size_t i = 0; i < owned.lanes.size(); ++i) {
+      std::optional<std::uint64_t> last;
+      for (const ClaimedEvent& claimed : queued.events)
+        if (claimed.lane == owned.lanes[i]) last = std::max(last.value_or(0), claimed.seq);
+      // A claim that was cut may not have come to this lane at all.
+      if (queued.cut && !last) continue;
+      marks_.committed(static_cast<std::size_t>(owned.lanes[i]), claims[i], last, queued.cut);
+    }
+  } catch (const SqlError& error) {
+    if (error.sqlstate().starts_with("42")) schema_suspect_ = true;
+    const FailureClass failure = classify(error.sqlstate());
+    if (failure == FailureClass::outage) throw;
+    store_.rollback();
+    ++failures_in_a_row_;
+    // Serialization trouble goes away by itself, mostly; the rest is some event's fault.
+    const bool again = failure == FailureClass::batch && failures_in_a_row_ < 3;
+    result.outcome =
+        again ? BatchResult::Outcome::again : BatchResult::Outcome::careful_next;
+    if (careful && alone != 0 && failure != FailureClass::batch) {
+      condemned_ = alone;
+      condemned_error_ = error.what();
+      condemned_sqlstate_ = error.sqlstate();
+    }
+    if (careful && sinks_.warn)
+      sinks_.warn("a batch of " + std::to_string(result.taken) + " events could not be completed: " +
+                  error.what());
+    return result;
+  }
+  failures_in_a_row_ = 0;
+  if (alone == condemned_) condemned_ = 0;
+  if (!outbox_.empty() && sinks_.broadcast) sinks_.broadcast(outbox_.take());
+  return result;
+}
+
+Effects Batch::run_handlers(const Event& event) {
+  const auto* own = registry_.find(event.type);
+  const auto* all = event.type == "*" ? nullptr : registry_.find("*");
+  if (own == nullptr && all == nullptr && options_.unhandled_is_dead)
+    throw EffectError("there is no handler for type \"" + event.type + "\"");
+  Effects effects;
+  for (const auto* handlers : {own, all}) {
+    if (handlers == nullptr) continue;
+    for (const Handler& handler : *handlers) {
+      Effects more = handler(event);
+      if (effects.empty()) effects = std::move(more);
+      else std::move(more.begin(), more.end(), std::back_inserter(effects));
+    }
+  }
+  return effects;
+}
+
+void Batch::handle(std::vector<Work>& work) {
+  for (std::size_t i = 0; i < work.size(); ++i) {
+    Work& item = work[i];
+    if (item.state == Work::State::held) continue;
+    if (item.claimed->held) {
+      item.state = Work::State::held;
+      continue;
+    }
+    if (item.claimed->event.id == condemned_) {
+      fail(item, condemned_error_, condemned_sqlstate_, true);
+      continue;
+    }
+    try {
+      if (!item.claimed->problem.empty()) throw EffectError(item.claimed->problem);
+      item.effects = executor_.compile(run_handlers(item.claimed->event));
+    } catch (const EffectError& error) {
+      fail(item, error.what(), {}, true);
+    } catch (const SqlError&) {  // the catalogue could not be read: not the event's fault
+      throw;
+    } catch (const ConnectionLost&) {
+      throw;
+    } catch (const std::exception& error) {
+      fail(item, std::string("the handler threw: ") + error.what(), {}, false);
+    } catch (...) {
+      fail(item, "the handler threw something that is not a std::exception", {}, false);
+    }
+    if (item.state == Work::State::failed && !is_final(item)) hold_followers(work, i);
+  }
+}
+
+void Batch::apply_all(std::vector<Work>& work) {
+  std::vector<const CompiledEffects*> ready;
+  ready.reserve(work.size());
+  for (Work& item : work) {
+    if (item.state != Work::State::ready) continue;
+    ready.push_back(&item.effects);
+    item.state = Work::State::done;
+  }
+  executor_.apply(ready);
+}
+
+// Applies work[begin, end), halving until what fails stands alone. In order, so that an event that
+// will be tried again can hold back the later ones of its stream before they are applied.
+void Batch::apply_carefully(std::vector<Work>& work, std::size_t begin, std::size_t end) {
+  std::vector<const CompiledEffects*> ready;
+  std::size_t last = begin;
+  for (std::size_t i = begin; i < end; ++i) {
+    if (work[i].state != Work::State::ready) continue;
+    ready.push_back(&work[i].effects);
+    last = i;
+  }
+  if (ready.empty()) return;
+  try {
+    session_.exec("SAVEPOINT spillway_part");
+    executor_.apply(ready);
+    check_deferred_constraints();
+    session_.exec("RELEASE SAVEPOINT spillway_part");
+    for (std::size_t i = begin; i < end; ++i)
+      if (work[i].state == Work::State::ready) work[i].state = Work::State::done;
+    return;
+  } catch (const SqlError& error) {
+    if (classify(error.sqlstate()) == FailureClass::outage) throw;
+    session_.exec("ROLLBACK TO SAVEPOINT spillway_part");
+    if (error.sqlstate().starts_with("42")) schema_suspect_ = true;
+    if (ready.size() == 1) {
+      std::string message = error.what();
+      std::string sqlstate = error.sqlstate();
+      try {  // once more, one effect at a time, to say which
+        executor_.apply_each(work[last].effects);
+      } catch (const SqlError& exact) {
+        if (classify(exact.sqlstate()) == FailureClass::outage) throw;
+        message = exact.what();
+        sqlstate = exact.sqlstate();
+      }
+      session_.exec("ROLLBACK TO SAVEPOINT spillway_part; RELEASE SAVEPOINT spillway_part");
+      const bool deterministic = classify(sqlstate) == FailureClass::deterministic;
+      fail(work[last], message, std::move(sqlstate), deterministic);
+      if (!is_final(work[last])) hold_followers(work, last);
+      return;
+    }
+    session_.exec("RELEASE SAVEPOINT spillway_part");
+  }
+  const std::size_t middle = begin + (end - begin) / 2;
+  apply_carefully(work, begin, middle);
+  apply_carefully(work, middle, end);
+}
+
+// Constraints that are checked at COMMIT must be checked while the fault can still be pinned down.
+void Batch::check_deferred_constraints() {
+  if (defer_again_.empty()) {
+    const Rows rows = session_.exec(
+        "SELECT string_agg(format('%I.%I', n.nspname, c.conname), ', ')"
+        " FROM pg_catalog.pg_constraint c JOIN pg_catalog.pg_namespace n ON n.oid = c.connamespace"
+        " WHERE c.condeferred");
+    defer_again_ = rows.is_null(0, 0) ? "-" : "SET CONSTRAINTS " + rows.string(0, 0) + " DEFERRED";
+  }
+  if (defer_again_ == "-") return;
+  session_.exec("SET CONSTRAINTS ALL IMMEDIATE");
+  session_.exec(defer_again_);
+}
+
+void Batch::hold_followers(std::vector<Work>& work, std::size_t failed) {
+  const auto& stream = work[failed].claimed->event.stream;
+  if (!stream) return;
+  for (std::size_t i = failed + 1; i < work.size(); ++i)
+    if (work[i].claimed->event.stream == stream && work[i].state == Work::State::ready)
+      work[i].state = Work::State::held;
+}
+
+void Batch::fail(Work& work, const std::string& error, std::string sqlstate, bool deterministic) {
+  work.state = Work::State::failed;
+  work.error = storable(describe(work.claimed->event) + error);
+  work.sqlstate = std::move(sqlstate);
+  work.deterministic = deterministic;
+  work.effects = {};
+}
+
+int Batch::attempts_allowed(const ClaimedEvent& claimed) const {
+  return claimed.max_attempts.value_or(options_.retry.max_attempts);
+}
+
+bool Batch::is_final(const Work& work) const {
+  return work.deterministic || work.claimed->attempts + 1 >= attempts_allowed(*work.claimed);
+}
+
+void Batch::settle(std::vector<Work>& work, std::span<const ClaimedEvent> from_queue,
+                   BatchResult& result) {
+  std::vector<Postponed> postponed;
+  std::vector<Buried> buried;
+  std::vector<std::int64_t> left_waiting;  // ids that need not wait any longer
+  std::unordered_set<std::string> streams;  // of which something waited
+  for (Work& item : work) {
+    const ClaimedEvent& claimed = *item.claimed;
+    const bool was_waiting = claimed.seq == 0;
+    if ((was_waiting || claimed.held) && claimed.event.stream) streams.insert(*claimed.event.stream);
+    switch (item.state) {
+      case Work::State::ready:
+      case Work::State::done:
+        ++result.done;
+        if (was_waiting) left_waiting.push_back(claimed.event.id);
+        outbox_.add(claimed.event.id, std::move(item.effects.broadcasts));
+        break;
+      case Work::State::held:
+        ++result.held;
+        if (!was_waiting) postponed.push_back({&claimed, 0, std::nullopt, {}, {}});
+        break;
+      case Work::State::failed: {
+        const int attempts = claimed.attempts + 1;
+        if (is_final(item)) {
+          ++result.dead;
+          if (was_waiting) left_waiting.push_back(claimed.event.id);
+          if (sinks_.warn) sinks_.warn("dead letter: " + item.error);
+          buried.push_back({&claimed, attempts, item.error, item.sqlstate});
+        } else {
+          ++result.retried;
+          const double share = std::uniform_real_distribution<double>(0, 1)(random_);
+          const auto delay = options_.retry.delay(attempts, share);
+          if (sinks_.warn)
+            sinks_.warn("attempt " + std::to_string(attempts) + " of " +
+                        std::to_string(attempts_allowed(claimed)) + " failed, next in " +
+                        std::to_string(delay.count()) + " ms: " + item.error);
+          postponed.push_back({&claimed, attempts, delay, item.error, item.sqlstate});
+        }
+        break;
+      }
+    }
+  }
+  store_.remove_from_queue(from_queue);
+  store_.remove_from_waiting(left_waiting);
+  store_.postpone(postponed);
+  store_.bury(buried);
+  const std::vector<std::string> to_release(streams.begin(), streams.end());
+  store_.release_streams(to_release);
+  // Last, because it takes the lock on the head that all batches share until their COMMIT.
+  outbox_.write(sinks_.others_listen && sinks_.others_listen());
+}
+
+}  // namespace spillway

@@ -1,0 +1,101 @@
+// One batch: own lanes, claim, run handlers, apply effects, complete, write broadcasts; all in one
+// transaction. Then hand the broadcasts to the streams of this process.
+//
+// The fast path has no savepoint. When the database refuses the grouped effects, the transaction is
+// rolled back and the next batch is careful: same work under savepoints, bisected until each event
+// that is at fault stands alone.
+// One session, one thread. Errors: ConnectionLost, and SqlError only for outages; whatever an event
+// brings about ends as that event's failure.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <random>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "effects/executor.hpp"
+#include "effects/outbox.hpp"
+#include "processor/lane_marks.hpp"
+#include "processor/queue_store.hpp"
+#include "processor/retry_policy.hpp"
+#include "spillway/registry.hpp"
+#include "sse/broadcast.hpp"
+
+namespace spillway {
+
+struct BatchOptions {
+  RetryPolicy retry;
+  bool unhandled_is_dead = false;        // else an event without a handler is done
+  std::size_t bytes = 16u << 20;         // payload of one batch, about
+};
+
+// Wiring that outlives the batch; all of it may be used by several runners at once.
+struct BatchSinks {
+  std::function<void(sse::BroadcastBatch)> broadcast;       // after COMMIT; may be empty
+  std::function<bool()> others_listen;                      // do other processes serve streams?
+  std::function<void(const std::string& line)> warn;        // a failure, for the log
+};
+
+struct BatchResult {
+  std::size_t taken = 0;       // events claimed; all of them are settled one way or another
+  std::size_t done = 0;
+  std::size_t retried = 0;
+  std::size_t dead = 0;
+  std::size_t held = 0;
+  std::uint64_t xmin = 0;      // see QueueStore::arm
+  bool scheduled_moved = false;
+  enum class Outcome { committed, careful_next, again } outcome = Outcome::committed;
+};
+
+class Batch {
+ public:
+  Batch(SqlSession& session, const Registry& registry, LaneMarks& marks, BatchOptions options,
+        BatchSinks sinks, std::uint64_t seed);
+
+  // `order`: lanes in the order of preference, of which at most `lanes` are taken.
+  BatchResult run(std::span<const int> order, std::size_t lanes, std::size_t limit, bool careful);
+
+ private:
+  struct Work {
+    ClaimedEvent* claimed = nullptr;
+    CompiledEffects effects;
+    enum class State { ready, held, done, failed } state = State::ready;
+    std::string error;
+    std::string sqlstate;
+    bool deterministic = false;
+  };
+
+  void handle(std::vector<Work>& work);
+  Effects run_handlers(const Event& event);
+  void apply_all(std::vector<Work>& work);
+  void apply_carefully(std::vector<Work>& work, std::size_t begin, std::size_t end);
+  void hold_followers(std::vector<Work>& work, std::size_t failed);
+  void fail(Work& work, const std::string& error, std::string sqlstate, bool deterministic);
+  void settle(std::vector<Work>& work, std::span<const ClaimedEvent> from_queue, BatchResult& result);
+  [[nodiscard]] int attempts_allowed(const ClaimedEvent& claimed) const;
+  [[nodiscard]] bool is_final(const Work& work) const;
+  void check_deferred_constraints();
+
+  SqlSession& session_;
+  const Registry& registry_;
+  LaneMarks& marks_;
+  BatchOptions options_;
+  BatchSinks sinks_;
+  QueueStore store_;
+  Executor executor_;
+  Outbox outbox_;
+  std::mt19937_64 random_;
+  std::string defer_again_;      // SET CONSTRAINTS … DEFERRED for those that start so; careful only
+  bool schema_suspect_ = false;  // a statement failed as if the schema had changed
+  int failures_in_a_row_ = 0;
+  // An event that, alone in a careful batch, could not be completed: it fails with this the next time.
+  std::int64_t condemned_ = 0;
+  std::string condemned_error_;
+  std::string condemned_sqlstate_;
+};
+
+}  // namespace spillway

@@ -1,0 +1,64 @@
+#include <charconv>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+
+#include "processor/cli/commands.hpp"
+#include "processor/migrator.hpp"
+#include "processor/worker.hpp"
+
+namespace spillway::cli {
+
+void add_common(CLI::App& command, Common& common) {
+  command.add_option("--database-url", common.database_url,
+                     "Connection URL or string; else DATABASE_URL, libpq's PG* variables, or the "
+                     "database of `spillway dev` in ./.spillway");
+  command.add_option("--config", common.config, "Options from a TOML file");
+}
+
+PgTarget target_of(const Common& common, const std::string& name) {
+  const auto variable = [](const char* key) {
+    const char* value = std::getenv(key);  // NOLINT(concurrency-mt-unsafe): before threads
+    return std::string(value == nullptr ? "" : value);
+  };
+  PgTarget target{common.database_url, name};
+  if (target.url.empty()) target.url = variable("DATABASE_URL");
+  if (!target.url.empty()) return target;
+  for (const char* key : {"PGHOST", "PGHOSTADDR", "PGSERVICE", "PGDATABASE", "PGPORT"})
+    if (!variable(key).empty()) return target;
+  std::ifstream file(".spillway/database_url");
+  std::getline(file, target.url);
+  return target;
+}
+
+void check_database(const PgTarget& target) {
+  PgConnection connection(target);
+  check_schema_version(connection);
+}
+
+std::chrono::milliseconds parse_duration(const std::string& text, const std::string& option) {
+  double number = 0;
+  const auto end = std::from_chars(text.data(), text.data() + text.size(), number);
+  const std::string unit(end.ptr, text.data() + text.size());
+  const double factor = unit.empty() || unit == "s" ? 1e3
+                        : unit == "ms"              ? 1
+                        : unit == "m"               ? 60e3
+                        : unit == "h"               ? 3600e3
+                        : unit == "d"               ? 86400e3
+                                                    : 0;
+  if (end.ec != std::errc{} || factor == 0 || number < 0 || number * factor > 1e13)
+    throw ConfigurationError(option + " " + text +
+                             ": write a duration such as 500ms, 10s, 2m or 1h");
+  return std::chrono::milliseconds(static_cast<long long>(number * factor));
+}
+
+std::string shell_quoted(const std::string& text) {
+  std::string quoted = "\"";
+  for (const char c : text) {
+    if (c == '"' || c == '\\' || c == '$' || c == '`') quoted += '\\';
+    quoted += c;
+  }
+  return quoted += '"';
+}
+
+}  // namespace spillway::cli

@@ -1,0 +1,35 @@
+#include <iostream>
+#include <memory>
+
+#include "processor/cli/commands.hpp"
+#include "processor/cli/run_options.hpp"
+
+namespace spillway::cli {
+
+void add_run(CLI::App& app, Action& action) {
+  struct Options {
+    Common common;
+    RunOptions run;
+    bool migrate = false;
+  };
+  auto options = std::make_shared<Options>();
+  CLI::App* command = app.add_subcommand("run", "Worker and streams in one process");
+  add_common(*command, options->common);
+  options->run.add_to(*command);
+  command->add_flag("--migrate", options->migrate, "Bring the schema up first");
+  command->callback([&action, options] {
+    action = [options] {
+      block_signals();
+      const PgTarget target = target_of(options->common, "spillway-run");
+      WorkerOptions worker = options->run.worker_options(target);
+      worker.migrate = options->migrate;
+      worker.ready = [options, host = worker.host, shown = hide_password(target.url)](std::uint16_t port) {
+        if (!options->run.hint.empty())
+          std::cout << invitation(host, port, shown, options->run.hint) << std::flush;
+      };
+      return run_worker(worker);
+    };
+  });
+}
+
+}  // namespace spillway::cli

@@ -1,0 +1,102 @@
+#include "processor/cli/run_options.hpp"
+
+#include <charconv>
+
+#include "processor/cli/commands.hpp"
+
+namespace spillway::cli {
+
+void RunOptions::add_to(CLI::App& command) {
+  command.add_option("--handlers", handlers, "Shared library of handlers; may be given more than once");
+  command.add_option("--roles", roles, "What this process does: worker, sse or both")
+      ->delimiter(',')
+      ->check(CLI::IsMember({"worker", "sse"}))
+      ->capture_default_str();
+  command.add_option("--listen", listen, "HOST:PORT of the streams; port 0 takes any free one")
+      ->capture_default_str();
+  command.add_option("--port-file", port_file, "Receives the port once the streams are served");
+  command.add_flag("--insecure", insecure, "Listen on other than loopback addresses without tokens");
+  command.add_option("--runners", runners, "Threads that handle events, a connection each")
+      ->check(CLI::Range(1, 64))
+      ->capture_default_str();
+  command.add_option("--batch", batch, "Events in one transaction, at most")
+      ->check(CLI::Range(1, 100000))
+      ->capture_default_str();
+  command.add_option("--max-attempts", max_attempts, "Attempts before an event becomes a dead letter")
+      ->check(CLI::Range(1, 32000))
+      ->capture_default_str();
+  command.add_option("--retry-delay", retry_delay, "Delay after the first failure; doubles each time")
+      ->capture_default_str();
+  command.add_option("--unhandled", unhandled, "What an event without a handler becomes: done or dead")
+      ->check(CLI::IsMember({"done", "dead"}))
+      ->capture_default_str();
+  command.add_option("--shutdown-timeout", shutdown_timeout, "How long SIGTERM may take")
+      ->capture_default_str();
+  command.add_option("--connect-timeout", connect_timeout, "How long to wait for the database at start")
+      ->capture_default_str();
+  command.add_option("--sse-retry", sse_retry, "The reconnection delay that streams tell clients")
+      ->capture_default_str();
+  command.add_option("--heartbeat", heartbeat, "A comment goes to a stream after this long without traffic")
+      ->capture_default_str();
+  command.add_option("--log-megabytes", log_megabytes, "Frames kept in memory for resuming clients")
+      ->check(CLI::Range(1, 65536))
+      ->capture_default_str();
+  command.add_option("--max-connections", max_connections, "Connections in all")
+      ->check(CLI::Range(1, 10000000))
+      ->capture_default_str();
+  command.add_option("--hint", hint, "SQL of a psql line to print once everything runs");
+}
+
+WorkerOptions RunOptions::worker_options(PgTarget target) const {
+  WorkerOptions options;
+  options.target = std::move(target);
+  options.run_handlers = std::find(roles.begin(), roles.end(), "worker") != roles.end();
+  options.serve_streams = std::find(roles.begin(), roles.end(), "sse") != roles.end();
+  options.handlers = handlers;
+
+  const std::size_t colon = listen.rfind(':');
+  unsigned port = 0;
+  if (colon != std::string::npos) {
+    const char* end = listen.data() + listen.size();
+    const auto parsed = std::from_chars(listen.data() + colon + 1, end, port);
+    if (parsed.ec != std::errc{} || parsed.ptr != end) port = 65536;
+  }
+  if (colon == std::string::npos || colon == 0 || port > 65535)
+    throw ConfigurationError("--listen " + listen + ": write HOST:PORT, e.g. 127.0.0.1:8080 or [::1]:8080");
+  options.host = listen.substr(0, colon);
+  if (options.host.starts_with("[") && options.host.ends_with("]"))
+    options.host = options.host.substr(1, options.host.size() - 2);
+  options.port = static_cast<std::uint16_t>(port);
+
+  options.port_file = port_file;
+  options.insecure = insecure;
+  options.runners = runners;
+  options.batch = batch;
+  options.retry.max_attempts = max_attempts;
+  options.retry.base = parse_duration(retry_delay, "--retry-delay");
+  options.unhandled_is_dead = unhandled == "dead";
+  options.shutdown_timeout = parse_duration(shutdown_timeout, "--shutdown-timeout");
+  options.connect_timeout = parse_duration(connect_timeout, "--connect-timeout");
+  options.retry_hint = parse_duration(sse_retry, "--sse-retry");
+  options.heartbeat = std::chrono::duration_cast<std::chrono::seconds>(
+      parse_duration(heartbeat, "--heartbeat"));
+  if (options.heartbeat.count() < 1) throw ConfigurationError("--heartbeat " + heartbeat + ": 1s at least");
+  options.log_bytes = log_megabytes << 20;
+  options.max_connections = max_connections;
+  return options;
+}
+
+std::string invitation(const std::string& host, std::uint16_t port, const std::string& shown_url,
+                       const std::string& hint) {
+  std::string text;
+  if (port != 0) {
+    const std::string shown_host = host.find(':') == std::string::npos ? host : "[" + host + "]";
+    text += "\nspillway is ready: http://" + shown_host + ":" + std::to_string(port) + "/\n";
+  }
+  if (!hint.empty())
+    text += "\nPaste this into another terminal, and the page moves:\n\n  psql '" + shown_url + "' -c " +
+            shell_quoted(hint) + "\n";
+  return text.empty() ? text : text + "\n";
+}
+
+}  // namespace spillway::cli

@@ -1,0 +1,41 @@
+// The options that `run` and `dev` share.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <string>
+#include <vector>
+
+#include "processor/worker.hpp"
+
+namespace spillway::cli {
+
+struct RunOptions {
+  std::vector<std::string> handlers;
+  std::vector<std::string> roles{"worker", "sse"};
+  std::string listen = "127.0.0.1:8080";
+  std::string port_file;
+  bool insecure = false;
+  std::size_t runners = 2;
+  std::size_t batch = 1000;
+  int max_attempts = 5;
+  std::string retry_delay = "1s";
+  std::string unhandled = "done";
+  std::string shutdown_timeout = "10s";
+  std::string connect_timeout = "10s";
+  std::string sse_retry = "2s";
+  std::string heartbeat = "15s";
+  std::size_t log_megabytes = 64;
+  std::size_t max_connections = 20000;
+  std::string hint;
+
+  void add_to(CLI::App& command);
+
+  // Throws ConfigurationError for what is not understood.
+  [[nodiscard]] WorkerOptions worker_options(PgTarget target) const;
+};
+
+// What is printed once everything runs: the address, and a psql line that makes something happen.
+[[nodiscard]] std::string invitation(const std::string& host, std::uint16_t port,
+                                     const std::string& shown_url, const std::string& hint);
+
+}  // namespace spillway::cli

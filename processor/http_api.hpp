@@ -1,0 +1,25 @@
+// The routes beside the streams: the page, POST /events, status and health. Handlers run on the
+// server's threads and never block; what needs the database goes through a JobPool. Thread-safe.
+#pragma once
+
+#include <functional>
+
+#include "processor/job_pool.hpp"
+#include "sse/server.hpp"
+
+namespace spillway {
+
+class HttpApi {
+ public:
+  // `healthy`: was the database there, with the right schema, at the last probe?
+  HttpApi(PgTarget target, std::function<bool()> healthy);
+
+  void add_routes(sse::Server& server);
+  void stop() { pool_.stop(); }
+
+ private:
+  JobPool pool_;
+  std::function<bool()> healthy_;
+};
+
+}  // namespace spillway

@@ -1,0 +1,155 @@
+#include "processor/outbox_reader.hpp"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <utility>
+
+namespace spillway {
+namespace {
+
+// One snapshot for all of it: what the head counts must be what the rows show.
+const char* const begin_snapshot = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+
+const Statement read_line{"sw_read_line",
+                          "SELECT epoch, last, last_ephemeral, floor FROM spillway.stream_head"};
+
+const Statement read_durable{"sw_read_durable", R"(
+SELECT position, channel, event_type, data FROM spillway.broadcasts
+WHERE position > $1::bigint ORDER BY position LIMIT $2::int)"};
+
+const Statement read_ephemeral{"sw_read_ephemeral", R"(
+SELECT position, channel, event_type, data, number FROM spillway.ephemeral_broadcasts
+WHERE number > $1::bigint AND position <= $2::bigint ORDER BY number LIMIT 10000)"};
+
+const Statement read_channel{"sw_read_channel", R"(
+SELECT position, channel, event_type, data FROM spillway.broadcasts
+WHERE channel = $1 AND position > $2::bigint ORDER BY position LIMIT $3::int)"};
+
+const Statement read_channels{"sw_read_channels", R"(
+SELECT b.* FROM unnest($1::text[]) AS c(channel)
+CROSS JOIN LATERAL (
+  SELECT position, channel, event_type, data FROM spillway.broadcasts
+  WHERE broadcasts.channel = c.channel AND position > $2::bigint ORDER BY position LIMIT $3::int) b
+ORDER BY b.position LIMIT $3::int)"};
+
+// Prefixes match much of what there is, so the walk is along positions.
+const Statement read_prefixes{"sw_read_prefixes", R"(
+SELECT position, channel, event_type, data FROM spillway.broadcasts b
+WHERE position > $3::bigint
+  AND (channel = ANY ($1::text[])
+       OR EXISTS (SELECT FROM unnest($2::text[]) AS p(prefix) WHERE starts_with(b.channel, p.prefix)))
+ORDER BY position LIMIT $4::int)"};
+
+// A JSON string travels as its text, anything else as it is written.
+std::string text_of(std::string_view data) {
+  if (data.starts_with('"')) {
+    const auto parsed = nlohmann::json::parse(data, nullptr, false);
+    if (parsed.is_string()) return parsed.get<std::string>();
+  }
+  return std::string(data);
+}
+
+sse::Broadcast broadcast_of(const Rows& rows, std::size_t row, bool ephemeral) {
+  return {rows.integer<std::uint64_t>(row, 0), rows.string(row, 1), rows.string(row, 2),
+          text_of(rows.text(row, 3)), ephemeral};
+}
+
+// Ends the read-only transaction on every way out.
+template <typename Read>
+auto in_snapshot(SqlSession& session, Read&& read) {
+  session.exec(begin_snapshot);
+  try {
+    auto result = read();
+    session.exec("COMMIT");
+    return result;
+  } catch (const SqlError&) {
+    session.exec("ROLLBACK");
+    throw;
+  }
+}
+
+}  // namespace
+
+OutboxReader::Line OutboxReader::line() {
+  const Rows rows = session_.run(read_line);
+  if (rows.empty()) throw SqlError("P0002", "spillway.stream_head has no row");
+  return {{rows.string(0, 0), rows.integer<std::uint64_t>(0, 1), rows.integer<std::uint64_t>(0, 2)},
+          rows.integer<std::uint64_t>(0, 3)};
+}
+
+OutboxReader::Tail OutboxReader::read_after(const sse::Head& known, std::size_t limit) {
+  return in_snapshot(session_, [&] {
+    Tail tail;
+    tail.head = line().head;
+    tail.batch.base_position = known.position;
+    tail.batch.base_ephemeral = known.ephemeral;
+    auto& broadcasts = tail.batch.broadcasts;
+    if (tail.head.position > known.position) {
+      const Rows rows = session_.run(
+          read_durable, {std::to_string(known.position).c_str(), std::to_string(limit).c_str()});
+      for (std::size_t row = 0; row < rows.size(); ++row)
+        broadcasts.push_back(broadcast_of(rows, row, false));
+      tail.more = rows.size() == limit;
+    }
+    if (tail.head.ephemeral > known.ephemeral) {
+      const std::uint64_t upto =
+          tail.more ? broadcasts.back().position : std::max(tail.head.position, known.position);
+      const Rows rows = session_.run(read_ephemeral, {std::to_string(known.ephemeral).c_str(),
+                                                      std::to_string(upto).c_str()});
+      if (rows.empty()) {
+        if (!tail.more) tail.lost_ephemeral = tail.head.ephemeral;
+      } else {
+        const auto first = rows.integer<std::uint64_t>(0, 4);
+        if (first > known.ephemeral + 1) tail.lost_ephemeral = first - 1;
+        tail.batch.base_ephemeral = first - 1;
+        for (std::size_t row = 0; row < rows.size(); ++row)
+          broadcasts.push_back(broadcast_of(rows, row, true));
+        // An ephemeral one stands behind the durable one whose position it carries.
+        std::stable_sort(broadcasts.begin(), broadcasts.end(), [](const auto& a, const auto& b) {
+          return a.position < b.position;
+        });
+      }
+    }
+    return tail;
+  });
+}
+
+sse::ReplayPage OutboxReader::read_page(const sse::ReplayRequest& request) {
+  return in_snapshot(session_, [&] {
+    const Line now = line();
+    sse::ReplayPage page;
+    page.head = now.head;
+    page.floor = now.floor;
+    page.upto = now.head.position;
+    const std::uint64_t after = std::max(request.after.value_or(now.floor), now.floor);
+    if (after >= now.head.position) return page;
+
+    const std::string position = std::to_string(after);
+    const std::string limit = std::to_string(request.limit);
+    std::string exact = "{", prefixes = "{";
+    for (const std::string& channel : request.channels) {
+      if (channel.ends_with(":*"))
+        append_array_element(prefixes, std::string_view(channel).substr(0, channel.size() - 1));
+      else
+        append_array_element(exact, channel);
+    }
+    const bool has_prefixes = prefixes.size() > 1;
+    exact += '}';
+    prefixes += '}';
+    const Rows rows =
+        has_prefixes ? session_.run(read_prefixes, {exact.c_str(), prefixes.c_str(), position.c_str(),
+                                                    limit.c_str()})
+        : request.channels.size() == 1
+            ? session_.run(read_channel,
+                           {request.channels.front().c_str(), position.c_str(), limit.c_str()})
+            : session_.run(read_channels, {exact.c_str(), position.c_str(), limit.c_str()});
+    page.broadcasts.reserve(rows.size());
+    for (std::size_t row = 0; row < rows.size(); ++row)
+      page.broadcasts.push_back(broadcast_of(rows, row, false));
+    if (rows.size() == request.limit) page.upto = page.broadcasts.back().position;
+    return page;
+  });
+}
+
+}  // namespace spillway

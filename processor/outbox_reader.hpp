@@ -1,0 +1,43 @@
+// Reads committed broadcasts back from the outbox: for the hub of this process, and for clients that
+// resume behind what is in memory. One session, one thread. Errors: SqlError, ConnectionLost.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+
+#include "effects/sql.hpp"
+#include "sse/broadcast.hpp"
+#include "sse/replay_source.hpp"
+
+namespace spillway {
+
+class OutboxReader {
+ public:
+  explicit OutboxReader(SqlSession& session) : session_(session) {}
+
+  // Where the line stands, with its floor.
+  struct Line {
+    sse::Head head;
+    std::uint64_t floor = 0;
+  };
+  [[nodiscard]] Line line();
+
+  // What was committed after `known`, durable and ephemeral interleaved, `limit` durable ones at most.
+  // Empty broadcasts: nothing new. `lost_ephemeral`: numbers up to it are gone for good.
+  struct Tail {
+    sse::Head head;
+    sse::BroadcastBatch batch;
+    std::uint64_t lost_ephemeral = 0;
+    bool more = false;
+  };
+  [[nodiscard]] Tail read_after(const sse::Head& known, std::size_t limit);
+
+  // One page of some channels, in one snapshot.
+  [[nodiscard]] sse::ReplayPage read_page(const sse::ReplayRequest& request);
+
+ private:
+  SqlSession& session_;
+};
+
+}  // namespace spillway

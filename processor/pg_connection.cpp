@@ -1,0 +1,253 @@
+#include "processor/pg_connection.hpp"
+
+#include <cctype>
+#include <optional>
+#include <pqxx/pqxx>
+#include <regex>
+#include <unordered_set>
+#include <utility>
+#include <vector>
+
+// exec_params and exec_prepared are deprecated in the newest libpqxx but the only way in the oldest.
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
+
+namespace spillway {
+namespace {
+
+class PgRows final : public Rows::Source {
+ public:
+  explicit PgRows(pqxx::result result) : result_(std::move(result)) {}
+  std::size_t size() const override { return static_cast<std::size_t>(result_.size()); }
+  bool is_null(std::size_t row, std::size_t column) const override {
+    return field(row, column).is_null();
+  }
+  std::string_view text(std::size_t row, std::size_t column) const override {
+    const auto value = field(row, column);
+    return {value.c_str(), value.size()};
+  }
+
+ private:
+  pqxx::field field(std::size_t row, std::size_t column) const {
+    return result_[static_cast<pqxx::result::size_type>(row)]
+                  [static_cast<pqxx::row::size_type>(column)];
+  }
+  pqxx::result result_;
+};
+
+#if PQXX_VERSION_MAJOR < 7
+class Receiver final : public pqxx::notification_receiver {
+ public:
+  Receiver(pqxx::connection& connection, const std::string& channel, std::function<void()> callback)
+      : notification_receiver(connection, channel), callback_(std::move(callback)) {}
+  void operator()(const std::string&, int) override { callback_(); }
+
+ private:
+  std::function<void()> callback_;
+};
+#else
+class Receiver final : public pqxx::notification_receiver {
+ public:
+  Receiver(pqxx::connection& connection, const std::string& channel, std::function<void()> callback)
+      : notification_receiver(connection, channel), callback_(std::move(callback)) {}
+  void operator()(std::string const&, int) override { callback_(); }
+
+ private:
+  std::function<void()> callback_;
+};
+#endif
+
+// What every session of ours wants, whatever the role's or database's defaults are. Planning a
+// prepared statement anew for each call costs more than a slightly worse plan, and jit is meant for
+// queries a thousand times longer. Keepalives find a dead peer within half a minute.
+constexpr const char* session_settings =
+    "SET TimeZone = 'UTC'; SET DateStyle = 'ISO'; SET IntervalStyle = 'postgres';"
+    "SET client_min_messages = 'warning'; SET jit = off; SET plan_cache_mode = force_generic_plan;"
+    "SET default_transaction_isolation = 'read committed'; SET default_transaction_read_only = off;"
+    "SET bytea_output = 'hex'; SET standard_conforming_strings = on";
+
+std::string connection_string(const PgTarget& target) {
+  // As fallbacks, so that what the user wrote in the URL wins. A URL takes them as parameters.
+  const std::string name = target.application_name;
+  const bool is_url = target.url.starts_with("postgres://") || target.url.starts_with("postgresql://");
+  if (is_url) {
+    const char separator = target.url.find('?') == std::string::npos ? '?' : '&';
+    std::string url = target.url;
+    const auto add = [&, first = true](const char* key, const std::string& value) mutable {
+      if (url.find(std::string(key) + "=") != std::string::npos) return;
+      url += first ? separator : '&';
+      first = false;
+      url += std::string(key) + "=" + value;
+    };
+    auto adder = add;
+    adder("fallback_application_name", name);
+    adder("connect_timeout", "10");
+    adder("keepalives_idle", "10");
+    adder("keepalives_interval", "5");
+    adder("keepalives_count", "3");
+    adder("tcp_user_timeout", "20000");
+    return url;
+  }
+  return "fallback_application_name=" + name +
+         " connect_timeout=10 keepalives_idle=10 keepalives_interval=5 keepalives_count=3"
+         " tcp_user_timeout=20000 " +
+         target.url;
+}
+
+}  // namespace
+
+struct PgConnection::Impl {
+  explicit Impl(const std::string& options) : connection(options), quiet(connection) {
+#if PQXX_VERSION_MAJOR < 7
+    connection.inhibit_reactivation(true);
+#endif
+    transaction.emplace(connection);
+  }
+
+  pqxx::connection connection;
+  pqxx::quiet_errorhandler quiet;
+  std::vector<std::unique_ptr<Receiver>> receivers;
+  std::unordered_set<std::string> prepared;
+  // Transactions are begun and ended by our own statements, which may then share a round trip.
+  std::optional<pqxx::nontransaction> transaction;
+  bool lost = false;
+
+  template <typename Call>
+  auto guarded(Call&& call) {
+    try {
+      return call();
+    } catch (const pqxx::broken_connection& error) {
+      lost = true;
+      throw ConnectionLost(one_line_message(error.what()));
+    } catch (const pqxx::sql_error& error) {
+      const std::string state = error.sqlstate();
+      if (!connection.is_open() || state.empty() || state.starts_with("08") || state.starts_with("57P")) {
+        lost = true;
+        throw ConnectionLost(one_line_message(error.what()));
+      }
+      throw SqlError(state, one_line_message(error.what()));
+    } catch (const pqxx::failure& error) {  // in doubt, or libpq's own trouble
+      lost = true;
+      throw ConnectionLost(one_line_message(error.what()));
+    }
+  }
+};
+
+PgConnection::PgConnection(const PgTarget& target) {
+  try {
+    impl_ = std::make_unique<Impl>(connection_string(target));
+    impl_->guarded([&] { return impl_->transaction->exec(session_settings); });
+  } catch (const ConnectionLost&) {
+    throw;
+  } catch (const std::exception& error) {
+    throw ConnectionLost(hide_password(one_line_message(error.what())));
+  }
+}
+
+PgConnection::~PgConnection() {
+  try {
+    impl_->receivers.clear();
+    impl_->transaction.reset();
+  } catch (...) {  // a lost connection has nothing left to clean
+  }
+}
+
+Rows PgConnection::run(const Statement& statement, std::span<const char* const> parameters) {
+  return impl_->guarded([&] {
+    auto& transaction = *impl_->transaction;
+#if PQXX_VERSION_MAJOR < 7
+    const auto values = pqxx::prepare::make_dynamic_params(parameters.begin(), parameters.end());
+#else
+    pqxx::params values;
+    values.reserve(parameters.size());
+    for (const char* parameter : parameters) values.append(parameter);
+#endif
+    if (statement.name.empty())
+      return Rows(std::make_unique<PgRows>(transaction.exec_params(statement.text, values)));
+    if (impl_->prepared.insert(statement.name).second) {
+      try {
+        impl_->connection.prepare(statement.name, statement.text);
+      } catch (...) {
+        impl_->prepared.erase(statement.name);
+        throw;
+      }
+    }
+    return Rows(std::make_unique<PgRows>(transaction.exec_prepared(statement.name, values)));
+  });
+}
+
+Rows PgConnection::exec(const std::string& sql) {
+  return impl_->guarded(
+      [&] { return Rows(std::make_unique<PgRows>(impl_->transaction->exec(sql))); });
+}
+
+void PgConnection::forget(const Statement& statement) {
+  if (impl_->prepared.erase(statement.name) == 0) return;
+  impl_->guarded([&] { impl_->connection.unprepare(statement.name); });
+}
+
+void PgConnection::listen(const std::string& channel, std::function<void()> on_notify) {
+  impl_->guarded([&] {
+    impl_->transaction.reset();  // libpqxx takes LISTEN only outside its transactions
+    impl_->receivers.push_back(
+        std::make_unique<Receiver>(impl_->connection, channel, std::move(on_notify)));
+    impl_->transaction.emplace(impl_->connection);
+  });
+}
+
+void PgConnection::poll_notifications() {
+  impl_->guarded([&] {
+    impl_->transaction.reset();
+    impl_->connection.get_notifs();
+    if (!impl_->connection.is_open()) throw pqxx::broken_connection("the connection was closed");
+    impl_->transaction.emplace(impl_->connection);
+  });
+}
+
+int PgConnection::socket() const { return static_cast<int>(impl_->connection.sock()); }
+
+int PgConnection::backend_pid() const { return impl_->connection.backendpid(); }
+
+bool PgConnection::lost() const { return impl_->lost; }
+
+bool is_outage(const std::string& sqlstate) {
+  return sqlstate.starts_with("08") || sqlstate.starts_with("57P") || sqlstate.starts_with("53") ||
+         sqlstate.starts_with("58") || sqlstate == "25006" || sqlstate == "25P03";
+}
+
+std::string one_line_message(const std::string& server_message) {
+  std::string line;
+  std::size_t begin = 0;
+  bool keep = true;
+  for (bool first = true; begin <= server_message.size(); first = false) {
+    std::size_t end = server_message.find('\n', begin);
+    if (end == std::string::npos) end = server_message.size();
+    std::string part = server_message.substr(begin, end - begin);
+    begin = end + 1;
+    if (first) {
+      // "ERROR:  message", the word in the server's language.
+      const std::size_t mark = part.find(":  ");
+      if (mark != std::string::npos && mark < 20) part.erase(0, mark + 3);
+    } else if (part.starts_with("DETAIL:  ")) {
+      part.erase(0, 9);
+      keep = true;
+    } else if (part.starts_with("LINE ") || part.starts_with("CONTEXT:") || part.starts_with("HINT:") ||
+               part.starts_with("QUERY:")) {
+      keep = false;
+    }
+    const std::size_t text = part.find_first_not_of(" \t");
+    if (!keep || text == std::string::npos) continue;
+    if (!line.empty()) line += "; ";
+    line += part.substr(text);
+  }
+  return line;
+}
+
+std::string hide_password(std::string text) {
+  static const std::regex in_url("(://[^:/@?\\s]*:)[^@\\s]*@");
+  static const std::regex in_words("(password\\s*=\\s*)('([^'\\\\]|\\\\.)*'|[^\\s&]+)",
+                                   std::regex::icase);
+  text = std::regex_replace(text, in_url, "$1***@");
+  return std::regex_replace(text, in_words, "$1***");
+}
+
+}  // namespace spillway

@@ -1,0 +1,112 @@
+// The SQL of the queue: owning lanes, claiming, completing, postponing, burying.
+//
+// All of it runs on one session, inside transactions that the caller begins and ends. One session,
+// one thread. Errors: SqlError, ConnectionLost.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "effects/sql.hpp"
+#include "processor/lane_marks.hpp"
+#include "spillway/event.hpp"
+
+namespace spillway {
+
+inline constexpr int lane_count = 8;  // spillway.lane_of
+
+// Class keys of the advisory locks, the same for every version: two versions must exclude each other.
+inline constexpr int lane_lock_class = 0x53504c57;    // (class, lane), held for a batch's transaction
+inline constexpr int worker_lock_class = 0x53504c52;  // (class, runners * 2 + serves streams), shared
+inline constexpr int migrate_lock_class = 0x53504c4d;
+
+struct OwnedLanes {
+  std::vector<int> lanes;
+  std::uint64_t xmin = 0;  // of a snapshot older than any read that follows
+  std::uint64_t xmax = 0;
+  bool waiting_due = false;    // a failed event's next attempt is due (a hint, of any lane)
+  bool scheduled_due = false;
+};
+
+struct ClaimedEvent {
+  Event event;              // payload and context are parsed
+  int lane = 0;
+  std::uint64_t seq = 0;    // 0: claimed from `waiting`
+  std::string row;          // where the queue row is (ctid)
+  int attempts = 0;         // failed ones so far
+  std::optional<int> max_attempts;
+  bool held = false;        // another event of its stream waits: it must not run
+  std::string problem;      // payload or context that no handler can be given; else empty
+};
+
+struct Postponed {
+  const ClaimedEvent* claimed = nullptr;
+  int attempts = 0;
+  std::optional<std::chrono::milliseconds> delay;  // none: held back by an earlier event
+  std::string error;
+  std::string sqlstate;
+};
+
+struct Buried {
+  const ClaimedEvent* claimed = nullptr;
+  int attempts = 0;
+  std::string error;
+  std::string sqlstate;
+};
+
+class QueueStore {
+ public:
+  explicit QueueStore(SqlSession& session) : session_(session) {}
+
+  void begin();
+  void commit();
+  void rollback();
+
+  // Owns up to `most` of the lanes, tried in the order given, until the transaction ends.
+  [[nodiscard]] OwnedLanes own_lanes(std::span<const int> order, std::size_t most);
+
+  // Moves scheduled events whose time has come into the queue.
+  void promote_scheduled();
+
+  // Failed events of the lanes that are due, each followed by the events of its stream that wait
+  // behind it, in id order.
+  [[nodiscard]] std::vector<ClaimedEvent> claim_waiting(std::span<const int> lanes,
+                                                        std::size_t limit);
+
+  struct QueueClaim {
+    std::vector<ClaimedEvent> events;               // lane by lane, in the order of seq
+    bool cut = false;                               // ended by a limit, not by the lanes' ends
+  };
+  // `from`: per lane. At most `limit` events and about `bytes` of payload (always at least one).
+  [[nodiscard]] QueueClaim claim_queue(std::span<const int> lanes,
+                                       std::span<const std::uint64_t> from, std::size_t limit,
+                                       std::size_t bytes);
+
+  // Takes queue rows away: their events are done, postponed or buried.
+  void remove_from_queue(std::span<const ClaimedEvent> claimed);
+  // Takes rows of done or buried events out of `waiting`.
+  void remove_from_waiting(std::span<const std::int64_t> event_ids);
+  void postpone(std::span<const Postponed> events);
+  void bury(std::span<const Buried> events);
+  // Makes the first event that still waits in each of these streams due now.
+  void release_streams(std::span<const std::string> streams);
+
+  // Wake protocol (docs/architecture.md): asks for a NOTIFY at the next insert. Returns the xmax that
+  // the claims' xmin must have passed before no insert can have missed it, and how long until
+  // something becomes due.
+  struct Armed {
+    std::uint64_t xmax = 0;
+    std::optional<std::chrono::milliseconds> next_due;
+  };
+  [[nodiscard]] Armed arm();
+  void disarm();
+
+ private:
+  SqlSession& session_;
+};
+
+}  // namespace spillway

@@ -1,0 +1,65 @@
+// A runner: one thread, one connection, batch after batch; sleeps when there is nothing to do.
+//
+// start() and stop() belong to one thread. stop() lets the batch in hand finish, blocks, may be
+// called twice. A database outage is waited out for ever.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <thread>
+
+#include "processor/batch.hpp"
+#include "processor/lane_marks.hpp"
+#include "processor/pg_connection.hpp"
+#include "processor/wake.hpp"
+#include "spillway/registry.hpp"
+
+namespace spillway {
+
+// What the runners of a process have done since it started. Relaxed counters, for status.
+struct RunnerCounters {
+  std::atomic<std::uint64_t> batches{0};
+  std::atomic<std::uint64_t> done{0};
+  std::atomic<std::uint64_t> retried{0};
+  std::atomic<std::uint64_t> dead{0};
+};
+
+// What runners of one process share. Everything in it is thread-safe and outlives them.
+struct RunnerShared {
+  PgTarget target;
+  const Registry* registry = nullptr;
+  LaneMarks* marks = nullptr;
+  Wake* wake = nullptr;                       // signalled when events may have come
+  RunnerCounters* counters = nullptr;
+  std::function<int()> live_runners;          // of all processes, at least 1
+  std::function<void()> connection_was_lost;  // what was committed last is unknown
+  std::function<void(const std::string&)> log;
+  BatchOptions batch;
+  BatchSinks sinks;
+  std::size_t most_events = 1000;             // of a batch
+};
+
+class Runner {
+ public:
+  Runner(RunnerShared shared, int number);
+  ~Runner();
+
+  void start();
+  void stop();
+
+ private:
+  void run();
+  void work(PgConnection& connection);
+  void sleep(std::chrono::milliseconds most);
+
+  RunnerShared shared_;
+  int number_;
+  std::atomic<bool> stopping_{false};
+  std::jthread thread_;
+};
+
+}  // namespace spillway

@@ -1,0 +1,232 @@
+#include "processor/worker.hpp"
+
+#include <signal.h>
+#include <spdlog/spdlog.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <memory>
+#include <optional>
+#include <system_error>
+#include <thread>
+
+#include "processor/backoff.hpp"
+#include "processor/feed.hpp"
+#include "processor/handler_library.hpp"
+#include "processor/http_api.hpp"
+#include "processor/listener.hpp"
+#include "processor/migrator.hpp"
+#include "processor/outbox_replay.hpp"
+#include "processor/runner.hpp"
+#include "sse/hub.hpp"
+#include "sse/server.hpp"
+
+namespace spillway {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::steady_clock;
+
+sigset_t stop_signals() {
+  sigset_t set;
+  sigemptyset(&set);
+  for (const int signal : {SIGTERM, SIGINT, SIGHUP}) sigaddset(&set, signal);
+  return set;
+}
+
+// Ends the process when the shutdown takes too long, or at a second signal.
+class ShutdownWatch {
+ public:
+  explicit ShutdownWatch(milliseconds most) : thread_([this, most] { watch(most); }) {}
+  ~ShutdownWatch() {
+    finished_ = true;
+    thread_.join();
+  }
+  ShutdownWatch(const ShutdownWatch&) = delete;
+  ShutdownWatch& operator=(const ShutdownWatch&) = delete;
+
+ private:
+  void watch(milliseconds most) {
+    const auto deadline = steady_clock::now() + most;
+    const sigset_t signals = stop_signals();
+    while (!finished_) {
+      const timespec tick{0, 20'000'000};
+      const int signal = sigtimedwait(&signals, nullptr, &tick);
+      if (signal == SIGTERM || signal == SIGINT) _exit(130);
+      if (steady_clock::now() > deadline) {
+        spdlog::error("the shutdown took longer than --shutdown-timeout; what was in hand is rolled back");
+        _exit(1);
+      }
+    }
+  }
+  std::atomic<bool> finished_{false};
+  std::thread thread_;
+};
+
+void write_port_file(const std::string& path, std::uint16_t port) {
+  // Renamed into place: whoever waits for the file finds a whole number in it.
+  const std::string fresh = path + ".new";
+  {
+    std::ofstream file(fresh);
+    file << port << '\n';
+    if (!file.flush()) throw ConfigurationError("--port-file " + path + ": cannot be written");
+  }
+  std::filesystem::rename(fresh, path);
+}
+
+void wait_for_stop_signal() {
+  const sigset_t signals = stop_signals();
+  for (;;) {
+    int signal = 0;
+    if (sigwait(&signals, &signal) != 0) continue;
+    if (signal == SIGHUP) {
+      spdlog::info("SIGHUP: shared libraries of handlers are not reloaded; restart the worker for new ones");
+      continue;
+    }
+    spdlog::info("{}: finishing what is in hand", signal == SIGTERM ? "SIGTERM" : "SIGINT");
+    return;
+  }
+}
+
+}  // namespace
+
+void block_signals() {
+  const sigset_t signals = stop_signals();
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  signal(SIGPIPE, SIG_IGN);  // NOLINT(concurrency-mt-unsafe): before there are threads
+}
+
+bool is_loopback(const std::string& host) {
+  return host == "localhost" || host == "::1" || host == "[::1]" || host.starts_with("127.");
+}
+
+void wait_for_database(const PgTarget& target, milliseconds most) {
+  const auto deadline = steady_clock::now() + most;
+  Backoff backoff(milliseconds(50), milliseconds(1000));
+  for (;;) {
+    try {
+      PgConnection connection(target);
+      return;
+    } catch (const ConnectionLost&) {
+      const auto pause = backoff.next();
+      if (steady_clock::now() + pause > deadline) throw;
+      std::this_thread::sleep_for(pause);
+    }
+  }
+}
+
+int run_worker(const WorkerOptions& options) {
+  if (!options.run_handlers && !options.serve_streams)
+    throw ConfigurationError("--roles: name at least one of worker, sse");
+  if (options.serve_streams && !is_loopback(options.host) && !options.insecure)
+    throw ConfigurationError(
+        "--listen " + options.host +
+        ": without authentication the server listens on loopback only; write --listen "
+        "127.0.0.1:PORT, or --insecure if the network keeps strangers out");
+
+  Registry registry;
+  if (options.run_handlers) {
+    add_linked_handlers(registry);
+    try {
+      for (const auto& path : options.handlers) load_handler_library(path, registry);
+    } catch (const HandlerLibraryError& error) {
+      throw ConfigurationError(error.what());
+    }
+    if (registry.types().empty())
+      spdlog::warn("no handlers: events are counted as {}; name a library with --handlers",
+                   options.unhandled_is_dead ? "dead" : "done");
+  }
+
+  wait_for_database(options.target, options.connect_timeout);
+  {
+    PgConnection connection(options.target);
+    if (options.migrate)
+      for (const auto& name : migrate(connection)) spdlog::info("migrated: {}", name);
+    check_schema_version(connection);
+  }
+
+  const auto log = [](const std::string& line) { spdlog::warn("{}", hide_password(line)); };
+  Wake events;
+  Wake outbox;
+  LaneMarks marks(lane_count);
+  RunnerCounters counters;
+
+  // Destroyed in the opposite order: what uses comes after what is used.
+  std::optional<sse::Hub> hub;
+  std::optional<OutboxReplay> replay;
+  std::optional<HttpApi> api;
+  std::optional<sse::Server> server;
+  std::optional<Feed> feed;
+  const int runner_count = options.run_handlers ? static_cast<int>(options.runners) : 0;
+  Listener listener({options.target, runner_count, options.serve_streams, log}, events, outbox);
+
+  std::uint16_t port = 0;
+  if (options.serve_streams) {
+    sse::HubOptions hub_options;
+    hub_options.log_bytes = options.log_bytes;
+    hub_options.shards = std::max(1u, std::min(8u, std::thread::hardware_concurrency()));
+    hub.emplace(hub_options);
+    replay.emplace(options.target);
+    api.emplace(options.target, [&listener] { return listener.healthy(); });
+    sse::ServerOptions server_options;
+    server_options.host = options.host;
+    server_options.port = options.port;
+    server_options.retry = options.retry_hint;
+    server_options.heartbeat = options.heartbeat;
+    server_options.max_connections = options.max_connections;
+    server.emplace(server_options, *hub, *replay);
+    api->add_routes(*server);
+    feed.emplace(options.target, *hub, outbox, log);
+    try {
+      server->start();
+    } catch (const std::system_error& error) {
+      throw ConfigurationError(std::string("--listen: ") + error.what());
+    }
+    port = server->port();
+  }
+  listener.start();
+  if (feed) feed->start();
+
+  std::vector<std::unique_ptr<Runner>> runners;
+  RunnerShared shared;
+  shared.target = options.target;
+  shared.registry = &registry;
+  shared.marks = &marks;
+  shared.wake = &events;
+  shared.counters = &counters;
+  shared.live_runners = [&] { return std::max(listener.live_runners(), runner_count); };
+  shared.connection_was_lost = [&outbox] { outbox.signal(); };
+  shared.log = log;
+  shared.batch.retry = options.retry;
+  shared.batch.unhandled_is_dead = options.unhandled_is_dead;
+  if (hub)
+    shared.sinks.broadcast = [&hub](sse::BroadcastBatch batch) { hub->publish(std::move(batch)); };
+  shared.sinks.others_listen = [&listener] { return listener.others_listen(); };
+  shared.sinks.warn = log;
+  shared.most_events = options.batch;
+  for (int i = 0; i < runner_count; ++i) runners.push_back(std::make_unique<Runner>(shared, i));
+  for (auto& runner : runners) runner->start();
+
+  if (!options.port_file.empty() && server) write_port_file(options.port_file, port);
+  if (server) spdlog::info("listening on http://{}:{}", options.host, port);
+  if (options.ready) options.ready(port);
+
+  wait_for_stop_signal();
+  const ShutdownWatch watch(options.shutdown_timeout);
+  for (auto& runner : runners) runner->stop();
+  if (feed) feed->stop();
+  // Some of the time is kept for the rest, so that slow clients do not make it a failure.
+  if (server) server->stop(options.shutdown_timeout * 3 / 4);
+  if (api) api->stop();
+  if (replay) replay->stop();
+  listener.stop();
+  spdlog::info("stopped; {} events done in {} batches, {} to be retried, {} dead",
+               counters.done.load(), counters.batches.load(), counters.retried.load(),
+               counters.dead.load());
+  return 0;
+}
+
+}  // namespace spillway

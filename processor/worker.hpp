@@ -1,0 +1,61 @@
+// A whole `spillway run`: handlers, runners, listener, hub, feed and server, wired together, started in
+// order, stopped in order.
+//
+// One object, one thread (it blocks until a signal or request_stop()). Call block_signals() before any
+// other thread is started. Errors: the exceptions below say which exit code they mean.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "processor/pg_connection.hpp"
+#include "processor/retry_policy.hpp"
+
+namespace spillway {
+
+// What the user wrote cannot be done; the message says what to write instead. Exit code 2.
+class ConfigurationError : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+struct WorkerOptions {
+  PgTarget target;
+  bool run_handlers = true;               // --roles worker
+  bool serve_streams = true;              // --roles sse
+  std::vector<std::string> handlers;      // shared libraries
+  std::string host = "127.0.0.1";
+  std::uint16_t port = 8080;
+  std::string port_file;
+  bool insecure = false;                  // listen on other than loopback addresses
+  std::size_t runners = 1;
+  std::size_t batch = 1000;
+  RetryPolicy retry;
+  bool unhandled_is_dead = false;
+  bool migrate = false;
+  std::chrono::milliseconds shutdown_timeout{10'000};
+  std::chrono::milliseconds connect_timeout{10'000};
+  std::size_t log_bytes = 64u << 20;      // frames kept in memory
+  std::size_t max_connections = 20'000;
+  std::chrono::milliseconds retry_hint{2000};   // the streams' `retry:`
+  std::chrono::seconds heartbeat{15};
+  std::function<void(std::uint16_t port)> ready;  // called once everything runs; port 0: no server
+};
+
+// So that signals reach the worker's wait and nothing else; threads started later inherit it.
+void block_signals();
+
+// Runs until SIGTERM or SIGINT; returns the exit code (0, or 1 when it could not finish in time).
+int run_worker(const WorkerOptions& options);
+
+// Waits for a database that is starting or away, then throws ConnectionLost.
+void wait_for_database(const PgTarget& target, std::chrono::milliseconds most);
+
+[[nodiscard]] bool is_loopback(const std::string& host);
+
+}  // namespace spillway
