@@ -64,7 +64,8 @@ void Executor::compile_insert(const Insert& insert, std::size_t index, CompiledE
     auto shape = insert_shape(insert, row, index);
     std::string text = dump(row, index, "Insert", "data");
     // Rows of one effect that have the same columns travel together.
-    if (!compiled.writes.empty() && compiled.writes.back().shape == shape) {
+    if (!compiled.writes.empty() && compiled.writes.back().shape == shape &&
+        compiled.writes.back().effect == index) {
       compiled.writes.back().rows.append(",").append(text);
       return;
     }

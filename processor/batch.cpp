@@ -44,6 +44,7 @@ BatchResult Batch::run(std::span<const int> order, std::size_t lanes, std::size_
                        bool careful) {
   BatchResult result;
   std::int64_t alone = 0;  // the event of a batch of one
+  std::uint64_t xid = 0;
   outbox_.clear();
   if (std::exchange(schema_suspect_, false)) executor_.forget_schema();
   store_.begin();
@@ -62,7 +63,7 @@ BatchResult Batch::run(std::span<const int> order, std::size_t lanes, std::size_
     std::vector<LaneMarks::Claim> claims;
     std::vector<std::uint64_t> from;
     for (const int lane : owned.lanes) {
-      claims.push_back(marks_.begin(static_cast<std::size_t>(lane), owned.xmin, owned.xmax));
+      claims.push_back(marks_.begin(static_cast<std::size_t>(lane), owned.xmin));
       from.push_back(claims.back().from);
     }
 
@@ -87,10 +88,12 @@ BatchResult Batch::run(std::span<const int> order, std::size_t lanes, std::size_
       handle(work);
       if (careful) apply_carefully(work, 0, work.size());
       else apply_all(work);
-      settle(work, queued.events, result);
+      xid = settle(work, queued.events, result);
     }
     store_.commit();
 
+    // Moving scheduled events gave the transaction its xid before the read.
+    if (result.scheduled_moved) xid = 0;
     // Every owned lane counts, also those in which nothing was found.
     for (std::size_t i = 0; i < owned.lanes.size(); ++i) {
       std::optional<std::uint64_t> last;
@@ -98,7 +101,8 @@ BatchResult Batch::run(std::span<const int> order, std::size_t lanes, std::size_
         if (claimed.lane == owned.lanes[i]) last = std::max(last.value_or(0), claimed.seq);
       // A claim that was cut may not have come to this lane at all.
       if (queued.cut && !last) continue;
-      marks_.committed(static_cast<std::size_t>(owned.lanes[i]), claims[i], last, queued.cut);
+      marks_.committed(static_cast<std::size_t>(owned.lanes[i]), claims[i],
+                       {last, queued.cut, xid});
     }
   } catch (const SqlError& error) {
     if (error.sqlstate().starts_with("42")) schema_suspect_ = true;
@@ -268,8 +272,8 @@ bool Batch::is_final(const Work& work) const {
   return work.deterministic || work.claimed->attempts + 1 >= attempts_allowed(*work.claimed);
 }
 
-void Batch::settle(std::vector<Work>& work, std::span<const ClaimedEvent> from_queue,
-                   BatchResult& result) {
+std::uint64_t Batch::settle(std::vector<Work>& work, std::span<const ClaimedEvent> from_queue,
+                            BatchResult& result) {
   std::vector<Postponed> postponed;
   std::vector<Buried> buried;
   std::vector<std::int64_t> left_waiting;  // ids that need not wait any longer
@@ -310,7 +314,7 @@ void Batch::settle(std::vector<Work>& work, std::span<const ClaimedEvent> from_q
       }
     }
   }
-  store_.remove_from_queue(from_queue);
+  const std::uint64_t xid = store_.remove_from_queue(from_queue);
   store_.remove_from_waiting(left_waiting);
   store_.postpone(postponed);
   store_.bury(buried);
@@ -318,6 +322,7 @@ void Batch::settle(std::vector<Work>& work, std::span<const ClaimedEvent> from_q
   store_.release_streams(to_release);
   // Last, because it takes the lock on the head that all batches share until their COMMIT.
   outbox_.write(sinks_.others_listen && sinks_.others_listen());
+  return xid;
 }
 
 }  // namespace spillway

@@ -75,7 +75,9 @@ class Batch {
   void apply_carefully(std::vector<Work>& work, std::size_t begin, std::size_t end);
   void hold_followers(std::vector<Work>& work, std::size_t failed);
   void fail(Work& work, const std::string& error, std::string sqlstate, bool deterministic);
-  void settle(std::vector<Work>& work, std::span<const ClaimedEvent> from_queue, BatchResult& result);
+  // Returns the transaction's xid, if it took anything from the queue.
+  std::uint64_t settle(std::vector<Work>& work, std::span<const ClaimedEvent> from_queue,
+                       BatchResult& result);
   [[nodiscard]] int attempts_allowed(const ClaimedEvent& claimed) const;
   [[nodiscard]] bool is_final(const Work& work) const;
   void check_deferred_constraints();

@@ -4,29 +4,26 @@
 
 namespace spillway {
 
-LaneMarks::Claim LaneMarks::begin(std::size_t lane, std::uint64_t xmin, std::uint64_t xmax) {
+LaneMarks::Claim LaneMarks::begin(std::size_t lane, std::uint64_t xmin) {
   const std::scoped_lock lock(mutex_);
-  Mark& mark = marks_.at(lane);
-  if (mark.candidate == 0 && mark.seen >= mark.from && mark.seen > 0) {
-    // This snapshot is newer than the one that showed `seen`, so its xmax covers all that matters.
-    mark.candidate = mark.seen + 1;
-    mark.bound = xmax;
-  }
-  Claim claim{mark.from, 0};
-  if (mark.candidate != 0 && xmin >= mark.bound) claim.settled = mark.candidate;
-  return claim;
+  const Mark& mark = marks_.at(lane);
+  const bool settled = mark.candidate != 0 && xmin >= mark.bound;
+  return {mark.from, settled ? mark.candidate : 0};
 }
 
-void LaneMarks::committed(std::size_t lane, const Claim& claim, std::optional<std::uint64_t> last,
-                          bool cut) {
+void LaneMarks::committed(std::size_t lane, const Claim& claim, const Read& read) {
   const std::scoped_lock lock(mutex_);
   Mark& mark = marks_.at(lane);
   if (claim.settled != 0) {
-    const std::uint64_t upto = cut ? std::min(claim.settled, last.value_or(0) + 1) : claim.settled;
+    const std::uint64_t upto =
+        read.cut ? std::min(claim.settled, read.last.value_or(0) + 1) : claim.settled;
     mark.from = std::max(mark.from, upto);
     if (mark.candidate <= mark.from) mark.candidate = 0;
   }
-  if (last) mark.seen = std::max(mark.seen, *last);
+  if (mark.candidate == 0 && read.xid != 0 && read.last && *read.last >= mark.from) {
+    mark.candidate = *read.last + 1;
+    mark.bound = read.xid;
+  }
 }
 
 }  // namespace spillway

@@ -65,6 +65,22 @@ constexpr const char* session_settings =
     "SET default_transaction_isolation = 'read committed'; SET default_transaction_read_only = off;"
     "SET bytea_output = 'hex'; SET standard_conforming_strings = on";
 
+// libpqxx 6 leaves the SQLSTATE out of some of its exceptions; then their type must say it.
+std::string state_of(const pqxx::sql_error& error) {
+  if (!error.sqlstate().empty()) return error.sqlstate();
+  if (dynamic_cast<const pqxx::insufficient_privilege*>(&error) != nullptr) return "42501";
+  if (dynamic_cast<const pqxx::disk_full*>(&error) != nullptr) return "53100";
+  if (dynamic_cast<const pqxx::out_of_memory*>(&error) != nullptr) return "53200";
+  if (dynamic_cast<const pqxx::insufficient_resources*>(&error) != nullptr) return "53000";
+  if (dynamic_cast<const pqxx::unique_violation*>(&error) != nullptr) return "23505";
+  if (dynamic_cast<const pqxx::integrity_constraint_violation*>(&error) != nullptr) return "23000";
+  if (dynamic_cast<const pqxx::data_exception*>(&error) != nullptr) return "22000";
+  if (dynamic_cast<const pqxx::syntax_error*>(&error) != nullptr) return "42601";
+  if (dynamic_cast<const pqxx::feature_not_supported*>(&error) != nullptr) return "0A000";
+  if (dynamic_cast<const pqxx::plpgsql_error*>(&error) != nullptr) return "P0001";
+  return {};
+}
+
 std::string connection_string(const PgTarget& target) {
   // As fallbacks, so that what the user wrote in the URL wins. A URL takes them as parameters.
   const std::string name = target.application_name;
@@ -118,8 +134,12 @@ struct PgConnection::Impl {
     } catch (const pqxx::broken_connection& error) {
       lost = true;
       throw ConnectionLost(one_line_message(error.what()));
+    } catch (const pqxx::serialization_failure& error) {  // in libpqxx 6 these are no sql_error
+      throw SqlError("40001", one_line_message(error.what()));
+    } catch (const pqxx::deadlock_detected& error) {
+      throw SqlError("40P01", one_line_message(error.what()));
     } catch (const pqxx::sql_error& error) {
-      const std::string state = error.sqlstate();
+      const std::string state = state_of(error);
       if (!connection.is_open() || state.empty() || state.starts_with("08") || state.starts_with("57P")) {
         lost = true;
         throw ConnectionLost(one_line_message(error.what()));

@@ -11,7 +11,7 @@ namespace {
 // the lock was got, or it sees rows that the lane's former owner has just finished. The LIMIT stops
 // the scan, so no lane is locked beyond it.
 const Statement own_lanes_sql{"sw_own_lanes", R"(
-SELECT l.lane, pg_snapshot_xmin(pg_current_snapshot()), pg_snapshot_xmax(pg_current_snapshot()),
+SELECT l.lane, pg_snapshot_xmin(pg_current_snapshot()),
        (SELECT EXISTS (SELECT FROM spillway.waiting WHERE due_at <= now())),
        (SELECT EXISTS (SELECT FROM spillway.scheduled WHERE due_at <= now()))
 FROM unnest($1::int[]) AS l(lane)
@@ -93,8 +93,9 @@ SELECT lane, nextval('spillway.queue_seq'), event_id
 FROM (SELECT * FROM due ORDER BY due_at, event_id) ordered)"};
 
 // By ctid: nobody but the lane's owner touches these rows, so they cannot have moved.
-const Statement remove_from_queue_sql{
-    "sw_remove_from_queue", "DELETE FROM spillway.queue WHERE ctid = ANY ($1::tid[])"};
+const Statement remove_from_queue_sql{"sw_remove_from_queue", R"(
+WITH gone AS (DELETE FROM spillway.queue WHERE ctid = ANY ($1::tid[]) RETURNING 1)
+SELECT count(*), pg_current_xact_id() FROM gone)"};
 
 const Statement remove_from_waiting_sql{
     "sw_remove_from_waiting", "DELETE FROM spillway.waiting WHERE event_id = ANY ($1::bigint[])"};
@@ -181,9 +182,8 @@ OwnedLanes QueueStore::own_lanes(std::span<const int> order, std::size_t most) {
   for (std::size_t row = 0; row < rows.size(); ++row) {
     owned.lanes.push_back(rows.integer<int>(row, 0));
     owned.xmin = rows.integer<std::uint64_t>(row, 1);
-    owned.xmax = rows.integer<std::uint64_t>(row, 2);
-    owned.waiting_due = rows.boolean(row, 3);
-    owned.scheduled_due = rows.boolean(row, 4);
+    owned.waiting_due = rows.boolean(row, 2);
+    owned.scheduled_due = rows.boolean(row, 3);
   }
   return owned;
 }
@@ -224,12 +224,15 @@ QueueStore::QueueClaim QueueStore::claim_queue(std::span<const int> lanes,
   return claim;
 }
 
-void QueueStore::remove_from_queue(std::span<const ClaimedEvent> claimed) {
-  std::string rows = "{";
-  for (const ClaimedEvent& event : claimed)
-    if (event.seq != 0) append_array_element(rows, event.row);
-  if (rows.size() == 1) return;
-  session_.run(remove_from_queue_sql, {(rows += '}').c_str()});
+std::uint64_t QueueStore::remove_from_queue(std::span<const ClaimedEvent> claimed) {
+  if (claimed.empty()) return 0;
+  std::string ctids = "{";
+  for (const ClaimedEvent& event : claimed) append_array_element(ctids, event.row);
+  const Rows rows = session_.run(remove_from_queue_sql, {(ctids += '}').c_str()});
+  if (rows.integer<std::size_t>(0, 0) != claimed.size())
+    throw SqlError("XX000", "only " + rows.string(0, 0) + " of " + std::to_string(claimed.size()) +
+                                " claimed events are still in the queue: did somebody delete from it?");
+  return rows.integer<std::uint64_t>(0, 1);
 }
 
 void QueueStore::remove_from_waiting(std::span<const std::int64_t> event_ids) {
@@ -278,18 +281,19 @@ void QueueStore::release_streams(std::span<const std::string> streams) {
 }
 
 QueueStore::Armed QueueStore::arm() {
-  // Two statements: the xmax must come from a snapshot taken after the arming. An insert that read 0
-  // just before has an xid below it, and is waited for.
   const Rows rows = session_.exec(
-      "SELECT setval('spillway.armed', 1);"
-      "SELECT pg_snapshot_xmax(pg_current_snapshot()),"
-      " ceil(1000 * extract(epoch FROM least("
+      "SELECT last_value, ceil(1000 * extract(epoch FROM least("
       "   (SELECT min(due_at) FROM spillway.scheduled),"
-      "   (SELECT min(due_at) FROM spillway.waiting)) - clock_timestamp()))::bigint");
+      "   (SELECT min(due_at) FROM spillway.waiting)) - clock_timestamp()))::bigint"
+      " FROM spillway.armed");
   Armed armed;
-  armed.xmax = rows.integer<std::uint64_t>(0, 0);
   if (!rows.is_null(0, 1))
     armed.next_due = std::chrono::milliseconds(std::max<std::int64_t>(0, rows.integer(0, 1)));
+  if (rows.integer(0, 0) == 1) return armed;
+  session_.exec("SELECT setval('spillway.armed', 1)");
+  // An xid given after the arming: an insert that read 0 just before has a lower one, and is waited
+  // for. A transaction of its own, because setval gives its own transaction an xid before it acts.
+  armed.bound = session_.exec("SELECT pg_current_xact_id()").integer<std::uint64_t>(0, 0);
   return armed;
 }
 

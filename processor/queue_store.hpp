@@ -27,7 +27,6 @@ inline constexpr int migrate_lock_class = 0x53504c4d;
 struct OwnedLanes {
   std::vector<int> lanes;
   std::uint64_t xmin = 0;  // of a snapshot older than any read that follows
-  std::uint64_t xmax = 0;
   bool waiting_due = false;    // a failed event's next attempt is due (a hint, of any lane)
   bool scheduled_due = false;
 };
@@ -86,8 +85,10 @@ class QueueStore {
                                        std::span<const std::uint64_t> from, std::size_t limit,
                                        std::size_t bytes);
 
-  // Takes queue rows away: their events are done, postponed or buried.
-  void remove_from_queue(std::span<const ClaimedEvent> claimed);
+  // Takes queue rows away: their events are done, postponed or buried. Returns the transaction's xid; 0
+  // when there was nothing to take away. Throws SqlError XX000 when a row is not there any more, which
+  // would mean that somebody else has handled its event: the batch must not be committed.
+  std::uint64_t remove_from_queue(std::span<const ClaimedEvent> claimed);
   // Takes rows of done or buried events out of `waiting`.
   void remove_from_waiting(std::span<const std::int64_t> event_ids);
   void postpone(std::span<const Postponed> events);
@@ -95,11 +96,11 @@ class QueueStore {
   // Makes the first event that still waits in each of these streams due now.
   void release_streams(std::span<const std::string> streams);
 
-  // Wake protocol (docs/architecture.md): asks for a NOTIFY at the next insert. Returns the xmax that
-  // the claims' xmin must have passed before no insert can have missed it, and how long until
-  // something becomes due.
+  // Wake protocol (docs/architecture.md): asks for a NOTIFY at the next insert. Returns the bound that
+  // the claims' xmin must have reached before no insert can have missed it (0 when it was armed
+  // already: whoever did that sees to it), and how long until something becomes due.
   struct Armed {
-    std::uint64_t xmax = 0;
+    std::uint64_t bound = 0;
     std::optional<std::chrono::milliseconds> next_due;
   };
   [[nodiscard]] Armed arm();

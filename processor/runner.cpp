@@ -66,8 +66,8 @@ void Runner::sleep(milliseconds most) {
 }
 
 // The loop of a connection. Asleep means: armed, and a whole sweep after that found nothing. The
-// sweep counts only once its xmin has passed the xmax of the arming: an insert that was in flight
-// then may have read "not armed".
+// sweep counts only once its xmin has reached an xid given after the arming: an insert that was in
+// flight then may have read "not armed".
 void Runner::work(PgConnection& connection) {
   std::random_device seed;
   Batch batch(connection, *shared_.registry, *shared_.marks, shared_.batch, shared_.sinks,
@@ -81,7 +81,7 @@ void Runner::work(PgConnection& connection) {
   int troubles = 0;
   std::size_t first_lane = static_cast<std::size_t>(number_) * 3 % lane_count;
   bool armed = false;
-  std::uint64_t armed_xmax = 0;
+  std::uint64_t armed_bound = 0;
   milliseconds rest = fallback_poll;  // until the next poll, or something scheduled is due
   milliseconds pause{1};
 
@@ -129,13 +129,13 @@ void Runner::work(PgConnection& connection) {
     if (!armed) {
       const QueueStore::Armed state = store.arm();
       armed = true;
-      armed_xmax = state.xmax;
+      armed_bound = state.bound;
       rest = std::min(fallback_poll, state.next_due.value_or(fallback_poll) + milliseconds(1));
       disarmed = false;
       pause = milliseconds(1);
       continue;  // and look once more
     }
-    if (result.xmin < armed_xmax) {
+    if (result.xmin < armed_bound) {
       // Some transaction that was there at the arming still runs. It may be anybody's, and long, so
       // the pauses grow.
       shared_.wake->wait(signals, pause);

@@ -1,0 +1,112 @@
+#include "processor/cli/arguments.hpp"
+
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <map>
+
+#include "processor/cli/commands.hpp"
+#include "processor/cli/run_options.hpp"
+#include "tests/support/database.hpp"
+
+namespace spillway::cli {
+namespace {
+
+class ArgumentsTest : public testing::Test {
+ protected:
+  ArgumentsTest() {
+    command = app.add_subcommand("run");
+    command->add_option("--config", config);
+    options.add_to(*command);
+  }
+
+  void parse(std::vector<std::string> arguments) {
+    auto all = with_other_sources(app, arguments, [&](const std::string& name) -> std::optional<std::string> {
+      const auto found = environment.find(name);
+      if (found == environment.end()) return std::nullopt;
+      return found->second;
+    });
+    std::reverse(all.begin(), all.end());
+    app.parse(std::move(all));
+  }
+
+  std::string file(const std::string& text) {
+    const auto path = test::scratch_folder() / "config.toml";
+    std::ofstream(path) << text;
+    return path.string();
+  }
+
+  CLI::App app;
+  CLI::App* command = nullptr;
+  std::string config;
+  RunOptions options;
+  std::map<std::string, std::string> environment;
+};
+
+TEST_F(ArgumentsTest, FlagsWinOverTheEnvironmentAndThatOverTheFile) {
+  environment = {{"SPILLWAY_LISTEN", "127.0.0.1:2"}, {"SPILLWAY_BATCH", "20"}};
+  parse({"run", "--listen", "127.0.0.1:1", "--config",
+         file("listen = \"127.0.0.1:3\"\nbatch = 30\nrunners = 3\n")});
+  EXPECT_EQ(options.listen, "127.0.0.1:1");
+  EXPECT_EQ(options.batch, 20u);
+  EXPECT_EQ(options.runners, 3u);
+}
+
+TEST_F(ArgumentsTest, ListsAndFlags) {
+  environment = {{"SPILLWAY_HANDLERS", "a.so:b.so"}, {"SPILLWAY_INSECURE", "true"}, {"SPILLWAY_ROLES", "sse"}};
+  parse({"run"});
+  EXPECT_EQ(options.handlers, (std::vector<std::string>{"a.so", "b.so"}));
+  EXPECT_TRUE(options.insecure);
+  EXPECT_EQ(options.roles, (std::vector<std::string>{"sse"}));
+}
+
+TEST_F(ArgumentsTest, AListOnTheCommandLineReplacesTheOthers) {
+  environment = {{"SPILLWAY_HANDLERS", "a.so"}};
+  parse({"run", "--handlers", "x.so", "--handlers=y.so"});
+  EXPECT_EQ(options.handlers, (std::vector<std::string>{"x.so", "y.so"}));
+}
+
+TEST_F(ArgumentsTest, TheFileMayHaveASectionOfTheCommand) {
+  parse({"run", "--config", file("[run]\nhandlers = [\"a.so\", \"b.so\"]\nmax_attempts = 9\n[other]\nx = 1\n")});
+  EXPECT_EQ(options.handlers, (std::vector<std::string>{"a.so", "b.so"}));
+  EXPECT_EQ(options.max_attempts, 9);
+}
+
+TEST_F(ArgumentsTest, WhatTheFileMisspellsIsSaid) {
+  try {
+    parse({"run", "--config", file("lisen = \"x\"\n")});
+    FAIL();
+  } catch (const CLI::ParseError& error) {
+    EXPECT_NE(std::string(error.what()).find("has no option \"lisen\""), std::string::npos) << error.what();
+  }
+  EXPECT_THROW(parse({"run", "--config", "/nonexistent.toml"}), CLI::ParseError);
+}
+
+TEST(ParseDuration, UnitsAndErrors) {
+  using std::chrono::milliseconds;
+  EXPECT_EQ(parse_duration("10", "--x"), milliseconds(10000));
+  EXPECT_EQ(parse_duration("1.5s", "--x"), milliseconds(1500));
+  EXPECT_EQ(parse_duration("500ms", "--x"), milliseconds(500));
+  EXPECT_EQ(parse_duration("2m", "--x"), milliseconds(120000));
+  EXPECT_EQ(parse_duration("1h", "--x"), milliseconds(3600000));
+  for (const char* wrong : {"", "x", "1y", "-1s", "1 s"})
+    EXPECT_THROW(static_cast<void>(parse_duration(wrong, "--x")), ConfigurationError) << wrong;
+}
+
+TEST(RunOptionsTest, AddressesAreReadOrExplained) {
+  RunOptions options;
+  options.listen = "[::1]:0";
+  EXPECT_EQ(options.worker_options({}).host, "::1");
+  for (const char* wrong : {"8080", ":8080", "host:", "host:99999", "host:x"}) {
+    options.listen = wrong;
+    EXPECT_THROW(static_cast<void>(options.worker_options({})), ConfigurationError) << wrong;
+  }
+}
+
+TEST(ShellQuoted, IsSafeInDoubleQuotes) {
+  EXPECT_EQ(shell_quoted("VALUES ('A', '{\"x\":\"$1 `y` \\\"}')"),
+            "\"VALUES ('A', '{\\\"x\\\":\\\"\\$1 \\`y\\` \\\\\\\"}')\"");
+}
+
+}  // namespace
+}  // namespace spillway::cli

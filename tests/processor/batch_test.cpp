@@ -1,0 +1,267 @@
+#include "processor/batch.hpp"
+
+#include <gtest/gtest.h>
+
+#include <numeric>
+
+#include "tests/support/database.hpp"
+
+namespace spillway {
+namespace {
+
+using test::Database;
+
+class BatchTest : public testing::Test {
+ protected:
+  BatchTest() {
+    database.query("CREATE TABLE rows (n serial, event bigint, v int CHECK (v <> 13))");
+    registry.on("Row", [](const Event& event) {
+      return Effects{Insert{"rows", {{"event", event.id}, {"v", event.payload.value("v", 0)}}},
+                     SSEBroadcast{"rows", "Row", event.id}};
+    });
+    registry.on("Throw", [](const Event&) -> Effects { throw std::runtime_error("no \xff luck"); });
+    registry.on("ThrowTwice", [](const Event& event) {
+      if (event.attempt < 3) throw std::runtime_error("attempt " + std::to_string(event.attempt));
+      return Effects{Insert{"rows", {{"event", event.id}}}};
+    });
+    registry.on("BadColumn", [](const Event&) { return Effects{Insert{"rows", {{"w", 1}}}}; });
+    registry.on("BadValue", [](const Event&) { return Effects{SSEBroadcast{"x", "x", 1}, Insert{"rows", {{"v", "abc"}}}}; });
+    options.retry.max_attempts = 3;
+    options.retry.base = std::chrono::milliseconds(0);
+    sinks.broadcast = [this](const sse::BroadcastBatch& batch) { broadcasts.push_back(batch); };
+  }
+
+  void insert(const std::string& type, const std::string& stream = "", int v = 0) {
+    database.query("INSERT INTO spillway.events (type, stream, payload) VALUES ('" + type + "', nullif('" + stream +
+                   "', ''), '{\"v\":" + std::to_string(v) + "}')");
+  }
+
+  // Batches until nothing is left that could be done now, as a runner would do them.
+  int drain(std::size_t limit = 100) {
+    std::vector<int> lanes(lane_count);
+    std::iota(lanes.begin(), lanes.end(), 0);
+    bool careful = false;
+    int batches = 0;
+    for (; batches < 1000; ++batches) {
+      const BatchResult result = batch().run(lanes, lane_count, limit, careful);
+      careful = result.outcome == BatchResult::Outcome::careful_next;
+      if (careful && batches > 20) limit = std::max<std::size_t>(1, limit / 2);
+      if (result.outcome == BatchResult::Outcome::committed && result.taken == 0) break;
+    }
+    return batches;
+  }
+
+  Batch& batch() {
+    if (!batch_) batch_ = std::make_unique<Batch>(session, registry, marks, options, sinks, 1);
+    return *batch_;
+  }
+
+  std::string statuses() {
+    return database.value("SELECT string_agg(status, ' ' ORDER BY event_id) FROM spillway.event_status");
+  }
+
+  Database database;
+  PgConnection session{database.target()};
+  Registry registry;
+  LaneMarks marks{lane_count};
+  BatchOptions options;
+  BatchSinks sinks;
+  std::vector<sse::BroadcastBatch> broadcasts;
+
+ private:
+  std::unique_ptr<Batch> batch_;
+};
+
+TEST_F(BatchTest, EffectsCompletionAndBroadcastsCommitTogether) {
+  insert("Row");
+  insert("Row");
+  drain();
+  EXPECT_EQ(database.number("SELECT count(*) FROM rows"), 2);
+  EXPECT_EQ(database.number("SELECT count(*) FROM spillway.queue"), 0);
+  EXPECT_EQ(database.number("SELECT count(*) FROM spillway.broadcasts"), 2);
+  EXPECT_EQ(statuses(), "done done");
+  ASSERT_EQ(broadcasts.size(), 1u);
+  EXPECT_EQ(broadcasts[0].base_position, 0u);
+  EXPECT_EQ(broadcasts[0].broadcasts.size(), 2u);
+  EXPECT_EQ(broadcasts[0].broadcasts[1].position, 2u);
+}
+
+TEST_F(BatchTest, WhatIsVisibleTogetherRunsInIdOrder) {
+  database.query("INSERT INTO spillway.events (type, stream) SELECT 'Row', 's' || (g % 20) FROM generate_series(1, 500) g");
+  drain(1000);
+  EXPECT_EQ(database.number("SELECT count(*) FROM rows r JOIN rows l ON l.n = r.n - 1 WHERE l.event > r.event"), 0);
+  EXPECT_EQ(database.number("SELECT count(*) FROM rows"), 500);
+}
+
+TEST_F(BatchTest, AnEventWithoutAHandlerIsDoneUnlessRefused) {
+  insert("Nobody");
+  drain();
+  EXPECT_EQ(statuses(), "done");
+}
+
+TEST_F(BatchTest, AnEventWithoutAHandlerIsDeadWhenRefused) {
+  options.unhandled_is_dead = true;
+  insert("Nobody");
+  drain();
+  EXPECT_EQ(statuses(), "dead");
+  EXPECT_EQ(database.value("SELECT error FROM spillway.dead_letters"),
+            "event 1 (Nobody): there is no handler for type \"Nobody\"");
+}
+
+TEST_F(BatchTest, TheStarHandlesEveryTypeAfterItsOwnHandlers) {
+  registry.on("*", [](const Event& event) { return Effects{SSEBroadcast{"all", event.type, nullptr}}; });
+  insert("Row");
+  insert("Nobody");
+  drain();
+  EXPECT_EQ(database.value("SELECT string_agg(channel || ':' || event_type, ' ' ORDER BY position) FROM spillway.broadcasts"),
+            "rows:Row all:Row all:Nobody");
+}
+
+TEST_F(BatchTest, ErrorsThatNoRetryCanMendAreDeadAtOnceWithTheirMessage) {
+  for (int i = 0; i < 30; ++i) insert("Row");
+  insert("BadColumn");
+  for (int i = 0; i < 30; ++i) insert("Row");
+  insert("BadValue");
+  for (int i = 0; i < 30; ++i) insert("Row");
+  drain(1000);
+  EXPECT_EQ(database.number("SELECT count(*) FROM rows"), 90);
+  EXPECT_EQ(database.number("SELECT count(*) FROM spillway.broadcasts"), 90);
+  EXPECT_EQ(database.value("SELECT string_agg(concat_ws('|', error, sqlstate, attempts), E'\\n' ORDER BY event_id) FROM spillway.dead_letters"),
+            "event 31 (BadColumn): effect 0 (Insert), field \"data\": table \"rows\" has no column \"w\"; it has event, n, v|1\n"
+            "event 62 (BadValue): effect 1 (Insert into rows): invalid input syntax for type integer: \"abc\"|22P02|1");
+}
+
+TEST_F(BatchTest, OtherErrorsAreTriedAgainUpToTheAttempts) {
+  insert("Row", "", 13);
+  insert("Throw");
+  insert("ThrowTwice");
+  insert("Row");
+  drain();
+  EXPECT_EQ(statuses(), "dead dead done done");
+  EXPECT_EQ(database.number("SELECT count(*) FROM rows"), 2);
+  EXPECT_EQ(database.value("SELECT sqlstate || attempts FROM spillway.dead_letters WHERE event_id = 1"), "235143");
+  EXPECT_NE(database.value("SELECT error FROM spillway.dead_letters WHERE event_id = 1").find("violates check constraint \"rows_v_check\""),
+            std::string::npos);
+  EXPECT_EQ(database.value("SELECT error || attempts FROM spillway.dead_letters WHERE event_id = 2"),
+            "event 2 (Throw): the handler threw: no \xef\xbf\xbd luck3");
+}
+
+TEST_F(BatchTest, TheEventsOwnMaxAttemptsWins) {
+  database.query("INSERT INTO spillway.events (type, max_attempts) VALUES ('Throw', 1), ('Throw', 2)");
+  drain();
+  EXPECT_EQ(database.value("SELECT string_agg(attempts::text, ' ' ORDER BY event_id) FROM spillway.dead_letters"), "1 2");
+}
+
+TEST_F(BatchTest, ARetryingEventHoldsBackItsOwnStreamOnly) {
+  options.retry.base = std::chrono::hours(2);
+  insert("Row", "s");
+  insert("Throw", "s");
+  insert("Row", "s");
+  insert("Row", "t");
+  drain();
+  insert("Row", "s");
+  insert("Row", "t");
+  drain();
+  EXPECT_EQ(statuses(), "done retrying pending done pending done");
+  EXPECT_EQ(database.value("SELECT string_agg(event::text, ' ' ORDER BY n) FROM rows"), "1 4 6");
+  // It dies: the stream goes on, in order.
+  database.query("UPDATE spillway.waiting SET due_at = now(), attempts = 2 WHERE event_id = 2");
+  drain();
+  EXPECT_EQ(statuses(), "done dead done done done done");
+  EXPECT_EQ(database.value("SELECT string_agg(event::text, ' ' ORDER BY n) FROM rows"), "1 4 6 3 5");
+  EXPECT_EQ(database.number("SELECT count(*) FROM spillway.waiting"), 0);
+}
+
+TEST_F(BatchTest, AFailureInTheDatabaseHoldsBackItsStreamToo) {
+  options.retry.base = std::chrono::hours(2);
+  insert("Row", "s", 13);
+  insert("Row", "s");
+  insert("Row", "t");
+  drain();
+  EXPECT_EQ(statuses(), "retrying pending done");
+}
+
+TEST_F(BatchTest, AStreamThatWaitsLongIsCaughtUpInPortions) {
+  options.retry.base = std::chrono::hours(2);
+  insert("Throw", "s");
+  drain();
+  database.query("INSERT INTO spillway.events (type, stream) SELECT 'Row', 's' FROM generate_series(1, 50)");
+  drain(7);
+  EXPECT_EQ(database.number("SELECT count(*) FROM spillway.waiting"), 51);
+  database.query("UPDATE spillway.waiting SET due_at = now(), attempts = 2 WHERE event_id = 1");
+  drain(7);
+  EXPECT_EQ(database.number("SELECT count(*) FROM rows"), 50);
+  EXPECT_EQ(database.number("SELECT count(*) FROM rows r JOIN rows l ON l.n = r.n - 1 WHERE l.event > r.event"), 0);
+}
+
+TEST_F(BatchTest, AConstraintThatIsCheckedAtCommitIsPinnedOnItsEvent) {
+  database.query("CREATE TABLE parents (id int PRIMARY KEY);"
+                 "CREATE TABLE children (parent int REFERENCES parents DEFERRABLE INITIALLY DEFERRED)");
+  registry.on("Family", [](const Event& event) {  // the child first: only a deferred check allows that
+    Effects effects{Insert{"children", {{"parent", event.id}}}};
+    if (event.payload.value("v", 0) == 0) effects.push_back(Insert{"parents", {{"id", event.id}}});
+    return effects;
+  });
+  for (int i = 0; i < 10; ++i) insert("Family");
+  insert("Family", "", 1);
+  for (int i = 0; i < 10; ++i) insert("Family");
+  drain(1000);
+  EXPECT_EQ(database.number("SELECT count(*) FROM children"), 20);
+  EXPECT_EQ(database.value("SELECT event_id || ' ' || sqlstate FROM spillway.dead_letters"), "11 23503");
+}
+
+TEST_F(BatchTest, WhatOnlyTheOutboxRefusesIsPinnedOnItsEvent) {
+  registry.on("Deep", [](const Event&) {  // deeper than PostgreSQL's own limit for json
+    json deep = 1;
+    for (int i = 0; i < 20000; ++i) deep = json::array({std::move(deep)});
+    return Effects{SSEBroadcast{"deep", "Deep", deep}};
+  });
+  for (int i = 0; i < 5; ++i) insert("Row", "s");
+  insert("Deep", "s");
+  for (int i = 0; i < 5; ++i) insert("Row", "s");
+  session.exec("SET max_stack_depth = '100kB'");
+  drain(16);
+  EXPECT_EQ(database.number("SELECT count(*) FROM rows"), 10);
+  EXPECT_EQ(database.value("SELECT event_id || ' ' || sqlstate FROM spillway.dead_letters"), "6 54001");
+}
+
+TEST_F(BatchTest, ASchemaThatChangesUnderTheWorkerIsNoticed) {
+  insert("Row");
+  drain();
+  database.query("ALTER TABLE rows RENAME COLUMN v TO was_v; ALTER TABLE rows ADD COLUMN v bigint");
+  insert("Row", "", 5);
+  drain();
+  EXPECT_EQ(database.number("SELECT v FROM rows WHERE event = 2"), 5);
+  database.query("ALTER TABLE rows DROP COLUMN v");
+  insert("Row");
+  insert("Nobody");
+  drain();
+  EXPECT_EQ(statuses(), "done done dead done");
+}
+
+TEST_F(BatchTest, SerializationTroubleIsTriedAgainAndCountsNothing) {
+  database.query("CREATE TABLE locked (k int PRIMARY KEY)");
+  registry.on("Locked", [](const Event&) { return Effects{Insert{"locked", {{"k", 1}}}}; });
+  PgConnection blocker(database.target());
+  blocker.exec("BEGIN; INSERT INTO locked VALUES (1)");
+  session.exec("SET lock_timeout = '50ms'");
+  insert("Locked");
+  std::vector<int> lanes(lane_count);
+  std::iota(lanes.begin(), lanes.end(), 0);
+  EXPECT_EQ(batch().run(lanes, lane_count, 10, false).outcome, BatchResult::Outcome::again);
+  EXPECT_EQ(batch().run(lanes, lane_count, 10, false).outcome, BatchResult::Outcome::again);
+  blocker.exec("ROLLBACK");
+  EXPECT_EQ(batch().run(lanes, lane_count, 10, false).done, 1u);
+  EXPECT_EQ(database.number("SELECT count(*) FROM spillway.dead_letters"), 0);
+}
+
+TEST_F(BatchTest, AnOutageIsNobodysFault) {
+  insert("Row");
+  database.query("SELECT pg_terminate_backend(" + std::to_string(session.backend_pid()) + ")");
+  std::vector<int> lanes{0, 1, 2, 3, 4, 5, 6, 7};
+  EXPECT_THROW(batch().run(lanes, lane_count, 10, false), ConnectionLost);
+  EXPECT_EQ(statuses(), "pending");
+}
+
+}  // namespace
+}  // namespace spillway

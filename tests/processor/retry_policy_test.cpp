@@ -1,0 +1,41 @@
+#include "processor/retry_policy.hpp"
+
+#include <gtest/gtest.h>
+
+namespace spillway {
+namespace {
+
+using std::chrono::milliseconds;
+
+TEST(RetryPolicy, DelaysDoubleUpToTheLongest) {
+  RetryPolicy policy;
+  policy.base = milliseconds(1000);
+  policy.longest = milliseconds(5000);
+  const double most = 1.0;
+  EXPECT_EQ(policy.delay(1, most), milliseconds(1000));
+  EXPECT_EQ(policy.delay(2, most), milliseconds(2000));
+  EXPECT_EQ(policy.delay(3, most), milliseconds(4000));
+  EXPECT_EQ(policy.delay(4, most), milliseconds(5000));
+  EXPECT_EQ(policy.delay(32000, most), milliseconds(5000));
+}
+
+TEST(RetryPolicy, JitterTakesBetweenHalfAndTheWhole) {
+  const RetryPolicy policy;
+  EXPECT_EQ(policy.delay(1, 0), milliseconds(500));
+  EXPECT_EQ(policy.delay(1, 0.5), milliseconds(750));
+  EXPECT_EQ(policy.delay(3, 0), milliseconds(2000));
+}
+
+TEST(Classify, SaysWhatARetryCanMend) {
+  for (const char* state : {"57P01", "57P03", "08006", "53300", "53100", "58030", "25006"})
+    EXPECT_EQ(classify(state), FailureClass::outage) << state;
+  for (const char* state : {"40001", "40P01", "55P03", "57014"})
+    EXPECT_EQ(classify(state), FailureClass::batch) << state;
+  for (const char* state : {"22P02", "22001", "42703", "42P01", "42501"})
+    EXPECT_EQ(classify(state), FailureClass::deterministic) << state;
+  for (const char* state : {"23505", "23503", "23514", "P0001", "54001", "XX000"})
+    EXPECT_EQ(classify(state), FailureClass::retryable) << state;
+}
+
+}  // namespace
+}  // namespace spillway

@@ -1,0 +1,43 @@
+// A real PostgreSQL for tests: one private server per test program, a fresh database per test, cloned
+// from a migrated template.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <string>
+
+#include "processor/pg_connection.hpp"
+#include "processor/private_postgres.hpp"
+
+namespace spillway::test {
+
+// The server of this test program; started on first use, stopped and removed at its end.
+PrivatePostgres& server();
+
+// A folder that goes away with the test program.
+const std::filesystem::path& scratch_folder();
+
+class Database {
+ public:
+  // `migrated`: with the schema, else empty.
+  explicit Database(bool migrated = true);
+  ~Database();
+  Database(const Database&) = delete;
+  Database& operator=(const Database&) = delete;
+
+  [[nodiscard]] const std::string& url() const { return url_; }
+  [[nodiscard]] PgTarget target() const { return {url_, "spillway-test"}; }
+
+  // On a connection of its own, which is made anew when it was lost.
+  Rows query(const std::string& sql);
+  // First column of the first row; "" for null or nothing.
+  std::string value(const std::string& sql);
+  long long number(const std::string& sql);
+
+ private:
+  std::string name_;
+  std::string url_;
+  std::unique_ptr<PgConnection> connection_;
+};
+
+}  // namespace spillway::test
