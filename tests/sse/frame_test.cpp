@@ -19,7 +19,9 @@ TEST(Frame, HasEventThenDataThenIdLast) {
   EXPECT_EQ(frame("Added", "{}"), "event: Added\ndata: {}\nid: e1-7\n\n");
 }
 
-TEST(Frame, WithoutATypeHasNoEventLine) { EXPECT_EQ(frame("", "x"), "data: x\nid: e1-7\n\n"); }
+TEST(Frame, WithoutATypeHasNoEventLine) {
+  EXPECT_EQ(frame("", "x"), "data: x\nid: e1-7\n\n");
+}
 
 TEST(Frame, EveryKindOfLineBreakBeginsAnotherDataLine) {
   EXPECT_EQ(frame("", "a\nb\rc\r\nd"), "data: a\ndata: b\ndata: c\ndata: d\nid: e1-7\n\n");
@@ -27,7 +29,9 @@ TEST(Frame, EveryKindOfLineBreakBeginsAnotherDataLine) {
   EXPECT_EQ(frame("", "a\r\n"), "data: a\ndata: \nid: e1-7\n\n");
 }
 
-TEST(Frame, EmptyDataIsOneEmptyLine) { EXPECT_EQ(frame("", ""), "data: \nid: e1-7\n\n"); }
+TEST(Frame, EmptyDataIsOneEmptyLine) {
+  EXPECT_EQ(frame("", ""), "data: \nid: e1-7\n\n");
+}
 
 TEST(Frame, ATypeCannotBreakOutOfItsLine) {
   EXPECT_EQ(frame(std::string_view("a\nid: 1\r\0b", 10), "x"),
@@ -72,8 +76,8 @@ TEST(Frame, ResetNamesReasonRequestFloorAndHead) {
 
 TEST(Frame, ResetCutsWhatWasRequestedAndKeepsItJson) {
   for (const std::string& requested :
-       {std::string(1000, 'x'), std::string(63, 'x') + "\xE4\xB8\xAD", std::string("\"\n\\\x01\xFF"),
-        std::string(500, '\xFF')}) {
+       {std::string(1000, 'x'), std::string(63, 'x') + "\xE4\xB8\xAD",
+        std::string("\"\n\\\x01\xFF"), std::string(500, '\xFF')}) {
     std::string out;
     append_reset(out, "e", ResetReason::invalid, requested, 0, 1);
     const std::size_t start = out.find("data: ") + 6;
@@ -83,7 +87,9 @@ TEST(Frame, ResetCutsWhatWasRequestedAndKeepsItJson) {
   }
 }
 
-TEST(Frame, HeartbeatIsAColonAndOneNewline) { EXPECT_EQ(kHeartbeat, ":\n"); }
+TEST(Frame, HeartbeatIsAColonAndOneNewline) {
+  EXPECT_EQ(kHeartbeat, ":\n");
+}
 
 TEST(Frame, ComeBackIsAStreamThatOnlySetsRetry) {
   EXPECT_EQ(come_back(milliseconds(1234)),

@@ -13,6 +13,7 @@
 namespace spillway::sse::test {
 namespace {
 
+// Sends and reads to the end of the connection; the request has to be one that ends it.
 std::string exchange(std::uint16_t port, std::string_view request) {
   Client client(port, request);
   EXPECT_TRUE(client.read_to_end());
@@ -20,8 +21,9 @@ std::string exchange(std::uint16_t port, std::string_view request) {
 }
 
 std::string post(std::string_view path, std::string_view body, std::string_view headers = "") {
-  return "POST " + std::string(path) + " HTTP/1.1\r\nHost: x\r\nContent-Length: " +
-         std::to_string(body.size()) + "\r\n" + std::string(headers) + "\r\n" + std::string(body);
+  return "POST " + std::string(path) +
+         " HTTP/1.1\r\nHost: x\r\nContent-Length: " + std::to_string(body.size()) + "\r\n" +
+         std::string(headers) + "\r\n" + std::string(body);
 }
 
 std::string error_of(const std::string& response) {
@@ -97,18 +99,25 @@ TEST(Http, HeadIsServedByGetWithoutTheBody) {
 
 TEST(Http, PipelinedRequestsAreAnsweredInOrder) {
   Echo echo;
-  Client client(echo.site.port(), get("/later") + post("/echo", "1") + get("/nothing", "X: y\r\n") +
-                                      get("/hello"));
-  // What follows an error is not served: the error ends the connection.
+  Client client(echo.site.port(), get("/later") + post("/echo", "1") + get("/nothing") +
+                                      get("/hello") + get("/twice") +
+                                      get("/hello", "Connection: close\r\n"));
   ASSERT_TRUE(client.read_to_end());
-  const std::string& all = client.received();
-  const auto first = all.find("202 Accepted");
-  const auto second = all.find("POST /echo?  1");
-  const auto third = all.find("404 Not Found");
-  ASSERT_NE(third, std::string::npos);
-  EXPECT_LT(first, second);
-  EXPECT_LT(second, third);
-  EXPECT_EQ(all.find("hello", third + 200), std::string::npos);
+  std::size_t at = 0;
+  for (const char* expected : {"202 Accepted", "POST /echo?  1", "404 Not Found", "hello", "one",
+                               "\r\nConnection: close\r\n\r\nhello"}) {
+    at = client.received().find(expected, at);
+    ASSERT_NE(at, std::string::npos) << expected;
+    ++at;
+  }
+}
+
+TEST(Http, AnErrorInFrontOfAnUnreadBodyEndsTheConnection) {
+  Echo echo;
+  const std::string response = exchange(
+      echo.site.port(), "POST /nothing HTTP/1.1\r\nContent-Length: 40\r\n\r\n" + get("/hello"));
+  EXPECT_TRUE(response.starts_with("HTTP/1.1 404 Not Found\r\n"));
+  EXPECT_EQ(response.find("HTTP/1.1 200"), std::string::npos);
 }
 
 TEST(Http, AConnectionServesManyRequestsAndThenAStream) {
@@ -117,7 +126,9 @@ TEST(Http, AConnectionServesManyRequestsAndThenAStream) {
   for (std::size_t i = 1; i < 20; ++i) {
     ASSERT_TRUE(client.read_until([i](const std::string& all) {
       std::size_t count = 0;
-      for (auto at = all.find("\r\n\r\nhello"); at != std::string::npos; at = all.find("\r\n\r\nhello", at + 1)) ++count;
+      for (auto at = all.find("\r\n\r\nhello"); at != std::string::npos;
+           at = all.find("\r\n\r\nhello", at + 1))
+        ++count;
       return count == i;
     }));
     client.send(get("/hello"));
@@ -130,7 +141,7 @@ TEST(Http, AConnectionServesManyRequestsAndThenAStream) {
 
 TEST(Http, UnknownPathIs404WithWhatThereIs) {
   Echo echo;
-  const std::string response = exchange(echo.site.port(), get("/nope"));
+  const std::string response = exchange(echo.site.port(), get("/nope", "Connection: close\r\n"));
   EXPECT_TRUE(response.starts_with("HTTP/1.1 404 Not Found\r\n"));
   EXPECT_NE(error_of(response).find("/sse/{stream_type}/{channel}"), std::string::npos);
   EXPECT_NE(error_of(response).find("GET /hello"), std::string::npos);
@@ -138,9 +149,12 @@ TEST(Http, UnknownPathIs404WithWhatThereIs) {
 
 TEST(Http, WrongMethodIs405WithAllow) {
   Echo echo;
-  EXPECT_NE(exchange(echo.site.port(), post("/hello", "")).find("Allow: GET, HEAD\r\n"),
+  EXPECT_NE(exchange(echo.site.port(), post("/hello", "", "Connection: close\r\n"))
+                .find("Allow: GET, HEAD\r\n"),
             std::string::npos);
-  EXPECT_NE(exchange(echo.site.port(), get("/echo")).find("Allow: POST\r\n"), std::string::npos);
+  EXPECT_NE(
+      exchange(echo.site.port(), get("/echo", "Connection: close\r\n")).find("Allow: POST\r\n"),
+      std::string::npos);
   const std::string stream = exchange(echo.site.port(), post("/sse/A/1", ""));
   EXPECT_TRUE(stream.starts_with("HTTP/1.1 405 Method Not Allowed\r\n"));
   EXPECT_NE(stream.find("Allow: GET, HEAD\r\n"), std::string::npos);
@@ -163,9 +177,9 @@ TEST(Http, ABadChannelIs400WithAReason) {
 
 TEST(Http, WhatIsNotHttpIs400) {
   Echo echo;
-  for (const char* request : {"hello\r\n\r\n", "GET / HTTP/1.1\r\nbad header\r\n\r\n",
-                              "GET / HTTP/9.9\r\n\r\n", "\x16\x03\x01\x02\x01\x01\r\n\r\n",
-                              "POST /echo HTTP/1.1\r\nContent-Length: x\r\n\r\n"}) {
+  for (const char* request :
+       {"hello\r\n\r\n", "GET / HTTP/1.1\r\nbad header\r\n\r\n", "GET / HTTP/9.9\r\n\r\n",
+        "\x16\x03\x01\x02\x01\x01\r\n\r\n", "POST /echo HTTP/1.1\r\nContent-Length: x\r\n\r\n"}) {
     const std::string response = exchange(echo.site.port(), request);
     EXPECT_TRUE(response.starts_with("HTTP/1.1 400 Bad Request\r\n")) << request;
   }
@@ -257,8 +271,9 @@ TEST(Http, OverTheLimitStreamsAreToldToComeBackAndRoutesStillServed) {
   one.close();
   ASSERT_TRUE(eventually([&] {
     Client again = echo.site.open("/sse/A/1");
-    return again.read_until([](const std::string& all) { return all.find("\n\n") != std::string::npos; }) &&
-           again.received().find("connected") != std::string::npos;
+    return again.read_until([](const std::string& all) {
+      return all.find("\n\n") != std::string::npos;
+    }) && again.received().find("connected") != std::string::npos;
   }));
   echo.site.publish({{"A:1", "", "x"}});
   EXPECT_TRUE(two.read_until("data: x"));  // nobody old made way
@@ -298,7 +313,8 @@ TEST(Server, StopWritesWhatIsPendingAndEndsStreams) {
   std::thread stopping([&] { echo.site.server.stop(milliseconds(5000)); });
   EXPECT_TRUE(client.read_to_end());
   stopping.join();
-  EXPECT_EQ(client.received(), opening("A:1", 0) + "data: " + large + "\nid: e-1\n\ndata: last\nid: e-2\n\n");
+  EXPECT_EQ(client.received(),
+            opening("A:1", 0) + "data: " + large + "\nid: e-1\n\ndata: last\nid: e-2\n\n");
   EXPECT_EQ(echo.site.server.streams(), 0u);
   echo.site.server.stop(milliseconds(5000));
 }

@@ -16,7 +16,9 @@ ReplayPage page(std::uint64_t head = 210, std::uint64_t floor = 50, std::string 
   return page;
 }
 
-ResumePoint at(std::string_view id) { return parse_resume_point(id); }
+ResumePoint at(std::string_view id) {
+  return parse_resume_point(id);
+}
 
 TEST(Resume, WithoutAnIdIsLiveFromTheHead) {
   EXPECT_EQ(resume_at_start({}, kMemory), AtStart(GoLive{200}));

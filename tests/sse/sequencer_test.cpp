@@ -9,8 +9,12 @@
 namespace spillway::sse {
 namespace {
 
-Broadcast durable(std::string data) { return {0, "A:1", "", std::move(data), false}; }
-Broadcast ephemeral(std::string data) { return {0, "A:1", "", std::move(data), true}; }
+Broadcast durable(std::string data) {
+  return {0, "A:1", "", std::move(data), false};
+}
+Broadcast ephemeral(std::string data) {
+  return {0, "A:1", "", std::move(data), true};
+}
 
 std::string text(const std::vector<BroadcastBatch>& batches) {
   std::string out;
@@ -59,7 +63,8 @@ TEST_F(SequencerTest, ParksAheadOfAHoleAndReleasesWhenItFills) {
 
 TEST_F(SequencerTest, ABatchFromTheDatabaseMayReachIntoWhatIsParked) {
   (void)sequencer_.offer({2, 0, {durable("c"), durable("d")}});
-  EXPECT_EQ(text(sequencer_.offer({0, 0, {durable("a"), durable("b"), durable("c")}}).ready), "abcd");
+  EXPECT_EQ(text(sequencer_.offer({0, 0, {durable("a"), durable("b"), durable("c")}}).ready),
+            "abcd");
 }
 
 TEST_F(SequencerTest, DropsTheFarthestBeyondTheCapAndStillKnowsOfTheGap) {

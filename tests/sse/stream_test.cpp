@@ -1,4 +1,5 @@
-// Streams over real sockets: live delivery, resume, resets, and what becomes of slow or odd clients.
+// Streams over real sockets: live delivery, resume, resets, and what becomes of slow or odd
+// clients.
 #include <gtest/gtest.h>
 
 #include <string>
@@ -21,8 +22,8 @@ TEST(Stream, SendsFramesByteForByte) {
   Client client = site.open("/sse/CommentStream/item:42");
   ASSERT_TRUE(client.read_until("id: e-0\n\n"));
   site.publish({{"CommentStream:item:42", "CommentAdded", "{\"text\":\"hi\"}"},
-                 {"CommentStream:item:43", "CommentAdded", "not yours"},
-                 {"CommentStream:item:42", "", "a\r\nb"}});
+                {"CommentStream:item:43", "CommentAdded", "not yours"},
+                {"CommentStream:item:42", "", "a\r\nb"}});
   ASSERT_TRUE(client.read_until("id: e-3\n\n"));
   EXPECT_EQ(client.received(), opening("CommentStream:item:42", 0) +
                                    "event: CommentAdded\ndata: {\"text\":\"hi\"}\nid: e-1\n\n"
@@ -36,9 +37,10 @@ TEST(Stream, ServesSeveralChannelsInCommitOrder) {
   site.publish({{"B:1", "t", "1"}, {"A:1", "t", "2"}, {"C:1", "t", "3"}});
   site.publish({{"A:1", "t", "4"}, {"B:1", "t", "5"}});
   ASSERT_TRUE(client.read_until("id: e-5\n\n"));
-  EXPECT_NE(client.received().find(
-                R"({"type":"connected","channel":"A:1,B:1","position":"0","channels":["A:1","B:1"]})"),
-            std::string::npos);
+  EXPECT_NE(
+      client.received().find(
+          R"({"type":"connected","channel":"A:1,B:1","position":"0","channels":["A:1","B:1"]})"),
+      std::string::npos);
   std::string order;
   for (const Frame& frame : frames_of(client.received())) order += frame.data;
   EXPECT_EQ(order, "1245");
@@ -62,15 +64,17 @@ TEST(Stream, EphemeralFramesCarryTheLastDurableIdAndAreNotReplayed) {
   ASSERT_TRUE(live.read_until("\n\n"));
   site.publish({{"A:1", "t", "one"}, {"A:1", "typing", "now", true}, {"A:1", "t", "two"}});
   ASSERT_TRUE(live.read_until("id: e-2\n\n"));
-  EXPECT_EQ(frames_of(live.received()),
-            (std::vector<Frame>{{"t", "one", "e-1"}, {"typing", "now", "e-1"}, {"t", "two", "e-2"}}));
+  EXPECT_EQ(
+      frames_of(live.received()),
+      (std::vector<Frame>{{"t", "one", "e-1"}, {"typing", "now", "e-1"}, {"t", "two", "e-2"}}));
 
   Client resumed = site.open("/sse/A/1", "Last-Event-ID: e-0\r\n");
   ASSERT_TRUE(resumed.read_until("id: e-2\n\n"));
   site.publish({{"A:1", "typing", "again", true}});
   ASSERT_TRUE(resumed.read_until("again\nid: e-2\n\n"));
-  EXPECT_EQ(frames_of(resumed.received()),
-            (std::vector<Frame>{{"t", "one", "e-1"}, {"t", "two", "e-2"}, {"typing", "again", "e-2"}}));
+  EXPECT_EQ(
+      frames_of(resumed.received()),
+      (std::vector<Frame>{{"t", "one", "e-1"}, {"t", "two", "e-2"}, {"typing", "again", "e-2"}}));
 }
 
 TEST(Stream, ResumesFromMemoryWithoutAskingTheDatabase) {
@@ -85,7 +89,8 @@ TEST(Stream, ResumesFromMemoryWithoutAskingTheDatabase) {
 TEST(Stream, ResumesFromTheDatabasePageByPageAndStaysLive) {
   Site site({}, {}, false);
   std::vector<Message> many;
-  for (int i = 0; i < 1201; ++i) many.push_back({i % 2 == 0 ? "A:1" : "B:1", "", std::to_string(i)});
+  for (int i = 0; i < 1201; ++i)
+    many.push_back({i % 2 == 0 ? "A:1" : "B:1", "", std::to_string(i)});
   site.commit(many);  // before this process's time
   site.hub.start(site.line);
   site.server.start();
@@ -245,7 +250,8 @@ TEST(Stream, SendsACommentWhenIdle) {
   Site site(options);
   Client client = site.open("/sse/A/1");
   const std::string start = opening("A:1", 0);
-  ASSERT_TRUE(client.read_until([&](const std::string& all) { return all.size() >= start.size() + 4; }));
+  ASSERT_TRUE(
+      client.read_until([&](const std::string& all) { return all.size() >= start.size() + 4; }));
   EXPECT_EQ(client.received().substr(0, start.size() + 4), start + ":\n:\n");
   site.publish({{"A:1", "", "x"}});
   ASSERT_TRUE(client.read_until("data: x\nid: e-1\n\n"));
@@ -254,8 +260,9 @@ TEST(Stream, SendsACommentWhenIdle) {
 TEST(Stream, GoesOnForAClientThatClosedItsSendingSide) {
   Site site;
   Client client = site.open("/sse/A/1");
+  ASSERT_TRUE(client.read_until("\n\n"));
   client.finish_sending();
-  ASSERT_TRUE(client.read_until("\n\n:\n"));  // the probe
+  ASSERT_TRUE(client.read_until("\n\n:\n"));  // asks whether anybody is still there
   site.publish({{"A:1", "", "still here"}});
   EXPECT_TRUE(client.read_until("data: still here\nid: e-1\n\n"));
   client.close();
@@ -297,7 +304,8 @@ TEST(Stream, SendsAFrameLargerThanAnySystemCallTakes) {
   const std::string large(3000000, 'x');
   site.publish({{"A:1", "", large}, {"A:1", "", "after"}});
   ASSERT_TRUE(client.read_until("id: e-2\n\n"));
-  EXPECT_EQ(client.received(), opening("A:1", 0) + "data: " + large + "\nid: e-1\n\ndata: after\nid: e-2\n\n");
+  EXPECT_EQ(client.received(),
+            opening("A:1", 0) + "data: " + large + "\nid: e-1\n\ndata: after\nid: e-2\n\n");
 }
 
 TEST(Stream, ASlowReaderIsDroppedByTheLogsCapAndDisturbsNobody) {

@@ -58,7 +58,9 @@ Client& Client::operator=(Client&& other) noexcept {
   return *this;
 }
 
-Client::~Client() { close(); }
+Client::~Client() {
+  close();
+}
 
 bool Client::send(std::string_view bytes) {
   while (!bytes.empty()) {
@@ -69,7 +71,9 @@ bool Client::send(std::string_view bytes) {
   return true;
 }
 
-void Client::finish_sending() { ::shutdown(fd_, SHUT_WR); }
+void Client::finish_sending() {
+  ::shutdown(fd_, SHUT_WR);
+}
 
 void Client::close() {
   if (fd_ >= 0) ::close(std::exchange(fd_, -1));
@@ -106,8 +110,8 @@ bool Client::read_until(const std::function<bool(const std::string&)>& done,
 }
 
 bool Client::read_until(std::string_view text, milliseconds deadline) {
-  return read_until(
-      [text](const std::string& all) { return all.find(text) != std::string::npos; }, deadline);
+  return read_until([text](const std::string& all) { return all.find(text) != std::string::npos; },
+                    deadline);
 }
 
 bool Client::read_to_end(milliseconds deadline) {
@@ -124,7 +128,8 @@ std::vector<Frame> frames_of(std::string_view response) {
   std::vector<Frame> frames;
   std::string_view body = body_of(response);
   bool opening = true;
-  for (std::size_t end = body.find("\n\n"); end != std::string_view::npos; end = body.find("\n\n")) {
+  for (std::size_t end = body.find("\n\n"); end != std::string_view::npos;
+       end = body.find("\n\n")) {
     std::string_view block = body.substr(0, end + 1);
     body.remove_prefix(end + 2);
     Frame frame;
@@ -164,7 +169,24 @@ std::string get(std::string_view target, std::string_view more_headers) {
 }
 
 FakeReplaySource::~FakeReplaySource() {
-  for (std::thread& thread : threads_) thread.join();
+  {
+    const std::lock_guard lock(mutex_);
+    closing_ = true;
+  }
+  changed_.notify_all();
+  if (answering_.joinable()) answering_.join();
+}
+
+void FakeReplaySource::answer() {
+  std::unique_lock lock(mutex_);
+  for (;;) {
+    changed_.wait(lock, [this] { return closing_ || !answers_.empty(); });
+    if (answers_.empty()) return;
+    auto answers = std::exchange(answers_, {});
+    lock.unlock();
+    for (auto& [done, answer] : answers) done(std::move(answer));
+    lock.lock();
+  }
 }
 
 void FakeReplaySource::read(ReplayRequest request,
@@ -186,7 +208,9 @@ void FakeReplaySource::read(ReplayRequest request,
       return;
     }
     case Mode::other_thread:
-      threads_.emplace_back([done = std::move(done), answer = page(request)] { done(answer); });
+      if (!answering_.joinable()) answering_ = std::thread([this] { answer(); });
+      answers_.emplace_back(std::move(done), page(request));
+      changed_.notify_all();
       return;
   }
 }
@@ -259,9 +283,9 @@ ReplayPage FakeReplaySource::page(const ReplayRequest& request) const {
   const std::uint64_t after = std::max(request.after.value_or(floor_), floor_);
   for (const Broadcast& broadcast : stored_) {
     if (broadcast.position <= after) continue;
-    const bool wanted =
-        std::any_of(request.channels.begin(), request.channels.end(),
-                    [&](const std::string& channel) { return matches(channel, broadcast.channel); });
+    const bool wanted = std::any_of(
+        request.channels.begin(), request.channels.end(),
+        [&](const std::string& channel) { return matches(channel, broadcast.channel); });
     if (!wanted) continue;
     if (page.broadcasts.size() == request.limit) {
       page.upto = page.broadcasts.back().position;
@@ -284,18 +308,21 @@ std::optional<BroadcastBatch> FakeReplaySource::since(std::uint64_t after,
 }
 
 Site::Site(ServerOptions options, HubOptions hub_options, bool begin)
-    : hub(hub_options), server(
-                            [&] {
-                              options.port = 0;
-                              return options;
-                            }(),
-                            hub, source) {
+    : hub(hub_options),
+      server(
+          [&] {
+            options.port = 0;
+            return options;
+          }(),
+          hub, source) {
   if (!begin) return;
   hub.start(line);
   server.start();
 }
 
-Site::~Site() { server.stop(milliseconds(0)); }
+Site::~Site() {
+  server.stop(milliseconds(0));
+}
 
 BroadcastBatch Site::commit(const std::vector<Message>& messages) {
   BroadcastBatch batch;
@@ -310,7 +337,9 @@ BroadcastBatch Site::commit(const std::vector<Message>& messages) {
   return batch;
 }
 
-void Site::publish(const std::vector<Message>& messages) { hub.publish(commit(messages)); }
+void Site::publish(const std::vector<Message>& messages) {
+  hub.publish(commit(messages));
+}
 
 Client Site::open(std::string_view target, std::string_view more_headers) {
   return Client(port(), get(target, more_headers));

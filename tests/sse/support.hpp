@@ -3,14 +3,15 @@
 #pragma once
 
 #include <chrono>
+#include <condition_variable>
 #include <cstdint>
 #include <functional>
-#include <map>
 #include <mutex>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "sse/hub.hpp"
@@ -104,6 +105,7 @@ class FakeReplaySource : public ReplaySource {
   };
 
   ReplayPage page(const ReplayRequest& request) const;
+  void answer();
 
   mutable std::mutex mutex_;
   Mode mode_ = Mode::at_once;
@@ -111,8 +113,11 @@ class FakeReplaySource : public ReplaySource {
   std::uint64_t floor_ = 0;
   std::vector<Broadcast> stored_;
   std::vector<Held> held_;
-  std::vector<std::thread> threads_;
   std::size_t reads_ = 0;
+  bool closing_ = false;
+  std::condition_variable_any changed_;
+  std::vector<std::pair<std::function<void(std::optional<ReplayPage>)>, ReplayPage>> answers_;
+  std::thread answering_;  // only with Mode::other_thread
 };
 
 struct Message {
