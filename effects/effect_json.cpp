@@ -13,16 +13,23 @@ namespace {
 
 std::string article(const json& value) {
   switch (value.type()) {
-    case json::value_t::null: return "null";
-    case json::value_t::object: return "an object";
-    case json::value_t::array: return "an array";
-    case json::value_t::string: return "a string";
-    case json::value_t::boolean: return "a boolean";
+    case json::value_t::null:
+      return "null";
+    case json::value_t::object:
+      return "an object";
+    case json::value_t::array:
+      return "an array";
+    case json::value_t::string:
+      return "a string";
+    case json::value_t::boolean:
+      return "a boolean";
     case json::value_t::number_integer:
     case json::value_t::number_unsigned:
-    case json::value_t::number_float: return "a number";
+    case json::value_t::number_float:
+      return "a number";
     case json::value_t::binary:
-    case json::value_t::discarded: break;
+    case json::value_t::discarded:
+      break;
   }
   return "nothing";
 }
@@ -43,12 +50,14 @@ class Fields {
          std::initializer_list<std::string_view> known)
       : index_(index), kind_(kind), fields_(fields) {
     if (!fields.is_object())
-      throw EffectError(index, kind, "", "must be an object with " + quoted_list(known) + ", not " +
-                                             article(fields));
+      throw EffectError(
+          index, kind, "",
+          "must be an object with " + quoted_list(known) + ", not " + article(fields));
     for (const auto& [name, value] : fields.items()) {
       bool found = false;
       for (const auto candidate : known) found = found || candidate == name;
-      if (!found) throw EffectError(index, kind, name, "is unknown; there is " + quoted_list(known));
+      if (!found)
+        throw EffectError(index, kind, name, "is unknown; there is " + quoted_list(known));
     }
   }
 
@@ -93,8 +102,10 @@ Effect insert_from(std::size_t index, const json& value) {
   Insert insert{fields.text("table"), fields.required("data")};
   if (fields.find("on_conflict") != nullptr) {
     const std::string word = fields.text("on_conflict");
-    if (word == "ignore") insert.on_conflict = OnConflict::ignore;
-    else if (word != "error") fields.fail("on_conflict", R"(must be "error" or "ignore", not ")" + word + "\"");
+    if (word == "ignore")
+      insert.on_conflict = OnConflict::ignore;
+    else if (word != "error")
+      fields.fail("on_conflict", R"(must be "error" or "ignore", not ")" + word + "\"");
   }
   return insert;
 }
@@ -114,7 +125,8 @@ constexpr std::array kinds{Kind{"Insert", insert_from}, Kind{"SSEBroadcast", bro
 }  // namespace
 
 Effects effects_from_json(const json& list) {
-  if (!list.is_array()) throw EffectError("effects must be an array of effects, not " + article(list));
+  if (!list.is_array())
+    throw EffectError("effects must be an array of effects, not " + article(list));
   Effects effects;
   effects.reserve(list.size());
   for (std::size_t index = 0; index < list.size(); ++index) {

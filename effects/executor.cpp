@@ -57,9 +57,10 @@ CompiledEffects Executor::compile(const Effects& effects) {
 void Executor::compile_insert(const Insert& insert, std::size_t index, CompiledEffects& compiled) {
   const bool list = insert.data.is_array();
   if (!list && !insert.data.is_object())
-    throw EffectError(index, "Insert", "data",
-                      std::string("must be an object of columns or an array of such objects, not ") +
-                          insert.data.type_name());
+    throw EffectError(
+        index, "Insert", "data",
+        std::string("must be an object of columns or an array of such objects, not ") +
+            insert.data.type_name());
   const auto add = [&](const json& row) {
     auto shape = insert_shape(insert, row, index);
     std::string text = dump(row, index, "Insert", "data");
@@ -74,9 +75,9 @@ void Executor::compile_insert(const Insert& insert, std::size_t index, CompiledE
   if (!list) return add(insert.data);
   for (std::size_t row = 0; row < insert.data.size(); ++row) {
     if (!insert.data[row].is_object())
-      throw EffectError(index, "Insert", "data[" + std::to_string(row) + "]",
-                        std::string("must be an object of columns, not ") +
-                            insert.data[row].type_name());
+      throw EffectError(
+          index, "Insert", "data[" + std::to_string(row) + "]",
+          std::string("must be an object of columns, not ") + insert.data[row].type_name());
     add(insert.data[row]);
   }
 }
@@ -104,14 +105,15 @@ std::shared_ptr<const WriteShape> Executor::insert_shape(const Insert& insert, c
       table = catalog_.find(insert.table);
       if (table == nullptr || !table->columns.contains(column))
         throw EffectError(index, "Insert", "data",
-                          "table \"" + insert.table + "\" has no column \"" + column + "\"; it has " +
+                          "table \"" + insert.table + "\" has no column \"" + column +
+                              "\"; it has " +
                               (table ? column_names(table->columns) : std::string("gone")));
     }
     columns.append(columns.empty() ? "" : ", ").append(quote_identifier(column));
   }
 
-  // One parameter whatever the columns; PostgreSQL converts every type. A row that names no column is
-  // all defaults.
+  // One parameter whatever the columns; PostgreSQL converts every type. A row that names no column
+  // is all defaults.
   auto shape = std::make_shared<WriteShape>();
   shape->table = table;
   std::string& sql = shape->statement.text;
@@ -119,8 +121,8 @@ std::shared_ptr<const WriteShape> Executor::insert_shape(const Insert& insert, c
   if (columns.empty())
     sql += " SELECT FROM pg_catalog.jsonb_array_elements($1::jsonb)";
   else
-    sql += " (" + columns + ") SELECT " + columns + " FROM pg_catalog.jsonb_populate_recordset(NULL::" +
-           table->quoted + ", $1::jsonb)";
+    sql += " (" + columns + ") SELECT " + columns +
+           " FROM pg_catalog.jsonb_populate_recordset(NULL::" + table->quoted + ", $1::jsonb)";
   if (insert.on_conflict == OnConflict::ignore) sql += " ON CONFLICT DO NOTHING";
 
   if (shapes_.size() >= max_shapes) {

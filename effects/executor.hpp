@@ -1,11 +1,10 @@
 // Carries effects out on a session, inside whatever transaction its caller holds.
 //
-// compile() checks an event's effects against the database's catalogue and turns them into writes and
-// broadcasts; apply() carries the writes of many events out, grouped. Broadcasts are left to the
-// Outbox, which must come last in the transaction.
-// One session, one thread. Errors: EffectError from compile() (that event is at fault, nothing was
-// written), SqlError from apply() (the transaction must be rolled back; some event is at fault),
-// ConnectionLost from both.
+// compile() checks an event's effects against the database's catalogue and turns them into writes
+// and broadcasts; apply() carries the writes of many events out, grouped. Broadcasts are left to
+// the Outbox, which must come last in the transaction. One session, one thread. Errors: EffectError
+// from compile() (that event is at fault, nothing was written), SqlError from apply() (the
+// transaction must be rolled back; some event is at fault), ConnectionLost from both.
 #pragma once
 
 #include <cstdint>

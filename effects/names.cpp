@@ -44,7 +44,8 @@ bool parse_table_name(std::string_view text, TableName& name, std::string& probl
   name.schema = dot == std::string_view::npos ? "" : std::string(text.substr(0, dot));
   name.table = std::string(dot == std::string_view::npos ? text : text.substr(dot + 1));
   problem = problem_of_identifier(name.table);
-  if (problem.empty() && dot != std::string_view::npos) problem = problem_of_identifier(name.schema);
+  if (problem.empty() && dot != std::string_view::npos)
+    problem = problem_of_identifier(name.schema);
   if (problem.empty() && name.table.find('.') != std::string::npos)
     problem = "has more than one dot; write \"table\" or \"schema.table\"";
   if (problem.empty() && is_reserved_schema(name.schema))
@@ -60,7 +61,9 @@ std::string problem_of_channel(std::string_view channel) {
   return channel.empty() ? "is empty" : problem_of_line(channel);
 }
 
-std::string problem_of_event_type(std::string_view event_type) { return problem_of_line(event_type); }
+std::string problem_of_event_type(std::string_view event_type) {
+  return problem_of_line(event_type);
+}
 
 bool is_utf8(std::string_view text) {
   for (std::size_t i = 0; i < text.size();) {
@@ -72,10 +75,14 @@ bool is_utf8(std::string_view text) {
     std::size_t length = 0;
     unsigned code = 0;
     unsigned least = 0;
-    if (lead >= 0xc2 && lead < 0xe0) length = 2, code = lead & 0x1fu, least = 0x80;
-    else if (lead >= 0xe0 && lead < 0xf0) length = 3, code = lead & 0x0fu, least = 0x800;
-    else if (lead >= 0xf0 && lead < 0xf5) length = 4, code = lead & 0x07u, least = 0x10000;
-    else return false;
+    if (lead >= 0xc2 && lead < 0xe0)
+      length = 2, code = lead & 0x1fu, least = 0x80;
+    else if (lead >= 0xe0 && lead < 0xf0)
+      length = 3, code = lead & 0x0fu, least = 0x800;
+    else if (lead >= 0xf0 && lead < 0xf5)
+      length = 4, code = lead & 0x07u, least = 0x10000;
+    else
+      return false;
     if (i + length > text.size()) return false;
     for (std::size_t k = 1; k < length; ++k) {
       const auto next = static_cast<unsigned char>(text[i + k]);

@@ -74,13 +74,15 @@ void Outbox::write(bool notify) {
     Columns ephemeral;
     std::uint64_t position = base_position_;
     for (const PendingBroadcast& broadcast : pending_) {
-      if (broadcast.ephemeral) ephemeral.add(broadcast, static_cast<std::int64_t>(position));
-      else ++position;
+      if (broadcast.ephemeral)
+        ephemeral.add(broadcast, static_cast<std::int64_t>(position));
+      else
+        ++position;
     }
     ephemeral.close();
-    session_.run(write_ephemeral, {ephemeral.channel.c_str(), ephemeral.event_type.c_str(),
-                                   ephemeral.data.c_str(), ephemeral.number.c_str(),
-                                   std::to_string(base_ephemeral_).c_str()});
+    session_.run(write_ephemeral,
+                 {ephemeral.channel.c_str(), ephemeral.event_type.c_str(), ephemeral.data.c_str(),
+                  ephemeral.number.c_str(), std::to_string(base_ephemeral_).c_str()});
   }
   if (notify) session_.run(notify_feeds);
 }

@@ -2,8 +2,8 @@
 // each other. Cached per session, because it is asked for every effect; clear() after a statement
 // failed in a way that says the schema changed.
 //
-// One session, one thread. Tables that are not there are not remembered, so memory is bounded by the
-// tables that exist.
+// One session, one thread. Tables that are not there are not remembered, so memory is bounded by
+// the tables that exist.
 #pragma once
 
 #include <cstdint>
@@ -21,18 +21,18 @@ struct Table {
   std::uint32_t oid = 0;
   std::string schema;
   std::string name;
-  std::string quoted;                // "schema"."name"
+  std::string quoted;  // "schema"."name"
   std::set<std::string, std::less<>> columns;
-  std::set<std::uint32_t> parents;   // tables its foreign keys refer to, itself left out
-  bool has_triggers = false;         // users' triggers or rules: order against other tables may matter
+  std::set<std::uint32_t> parents;  // tables its foreign keys refer to, itself left out
+  bool has_triggers = false;  // users' triggers or rules: order against other tables may matter
 };
 
 class TableCatalog {
  public:
   explicit TableCatalog(SqlSession& session) : session_(session) {}
 
-  // nullptr when there is no such table. Throws std::invalid_argument, with the problem as text, when
-  // the name is not one or not a permitted target.
+  // nullptr when there is no such table. Throws std::invalid_argument, with the problem as text,
+  // when the name is not one or not a permitted target.
   std::shared_ptr<const Table> find(const std::string& name);
 
   void clear() { tables_.clear(); }

@@ -1,4 +1,5 @@
-// Grouping: the table writes of many events become few statements, with the same rows as one by one.
+// Grouping: the table writes of many events become few statements, with the same rows as one by
+// one.
 //
 // Writes of one shape (kind, table, columns, conflict rule) are joined into one statement. A write
 // may join an earlier group of its shape only if nothing that stands between minds: writes on one

@@ -18,7 +18,8 @@ class Backoff {
     const auto whole = now_;
     now_ = std::min(longest_, now_ * 2);
     const double share = std::uniform_real_distribution<double>(0.5, 1)(random_);
-    return std::chrono::milliseconds(static_cast<long long>(static_cast<double>(whole.count()) * share));
+    return std::chrono::milliseconds(
+        static_cast<long long>(static_cast<double>(whole.count()) * share));
   }
   void reset() { now_ = first_; }
 

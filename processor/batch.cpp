@@ -86,8 +86,10 @@ BatchResult Batch::run(std::span<const int> order, std::size_t lanes, std::size_
       });
       if (work.size() == 1) alone = work.front().claimed->event.id;
       handle(work);
-      if (careful) apply_carefully(work, 0, work.size());
-      else apply_all(work);
+      if (careful)
+        apply_carefully(work, 0, work.size());
+      else
+        apply_all(work);
       xid = settle(work, queued.events, result);
     }
     store_.commit();
@@ -112,16 +114,15 @@ BatchResult Batch::run(std::span<const int> order, std::size_t lanes, std::size_
     ++failures_in_a_row_;
     // Serialization trouble goes away by itself, mostly; the rest is some event's fault.
     const bool again = failure == FailureClass::batch && failures_in_a_row_ < 3;
-    result.outcome =
-        again ? BatchResult::Outcome::again : BatchResult::Outcome::careful_next;
+    result.outcome = again ? BatchResult::Outcome::again : BatchResult::Outcome::careful_next;
     if (careful && alone != 0 && failure != FailureClass::batch) {
       condemned_ = alone;
       condemned_error_ = error.what();
       condemned_sqlstate_ = error.sqlstate();
     }
     if (careful && sinks_.warn)
-      sinks_.warn("a batch of " + std::to_string(result.taken) + " events could not be completed: " +
-                  error.what());
+      sinks_.warn("a batch of " + std::to_string(result.taken) +
+                  " events could not be completed: " + error.what());
     return result;
   }
   failures_in_a_row_ = 0;
@@ -140,8 +141,10 @@ Effects Batch::run_handlers(const Event& event) {
     if (handlers == nullptr) continue;
     for (const Handler& handler : *handlers) {
       Effects more = handler(event);
-      if (effects.empty()) effects = std::move(more);
-      else std::move(more.begin(), more.end(), std::back_inserter(effects));
+      if (effects.empty())
+        effects = std::move(more);
+      else
+        std::move(more.begin(), more.end(), std::back_inserter(effects));
     }
   }
   return effects;
@@ -276,12 +279,13 @@ std::uint64_t Batch::settle(std::vector<Work>& work, std::span<const ClaimedEven
                             BatchResult& result) {
   std::vector<Postponed> postponed;
   std::vector<Buried> buried;
-  std::vector<std::int64_t> left_waiting;  // ids that need not wait any longer
+  std::vector<std::int64_t> left_waiting;   // ids that need not wait any longer
   std::unordered_set<std::string> streams;  // of which something waited
   for (Work& item : work) {
     const ClaimedEvent& claimed = *item.claimed;
     const bool was_waiting = claimed.seq == 0;
-    if ((was_waiting || claimed.held) && claimed.event.stream) streams.insert(*claimed.event.stream);
+    if ((was_waiting || claimed.held) && claimed.event.stream)
+      streams.insert(*claimed.event.stream);
     switch (item.state) {
       case Work::State::ready:
       case Work::State::done:

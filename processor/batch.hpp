@@ -29,24 +29,24 @@ namespace spillway {
 
 struct BatchOptions {
   RetryPolicy retry;
-  bool unhandled_is_dead = false;        // else an event without a handler is done
-  std::size_t bytes = 16u << 20;         // payload of one batch, about
+  bool unhandled_is_dead = false;  // else an event without a handler is done
+  std::size_t bytes = 16u << 20;   // payload of one batch, about
 };
 
 // Wiring that outlives the batch; all of it may be used by several runners at once.
 struct BatchSinks {
-  std::function<void(sse::BroadcastBatch)> broadcast;       // after COMMIT; may be empty
-  std::function<bool()> others_listen;                      // do other processes serve streams?
-  std::function<void(const std::string& line)> warn;        // a failure, for the log
+  std::function<void(sse::BroadcastBatch)> broadcast;  // after COMMIT; may be empty
+  std::function<bool()> others_listen;                 // do other processes serve streams?
+  std::function<void(const std::string& line)> warn;   // a failure, for the log
 };
 
 struct BatchResult {
-  std::size_t taken = 0;       // events claimed; all of them are settled one way or another
+  std::size_t taken = 0;  // events claimed; all of them are settled one way or another
   std::size_t done = 0;
   std::size_t retried = 0;
   std::size_t dead = 0;
   std::size_t held = 0;
-  std::uint64_t xmin = 0;      // see QueueStore::arm
+  std::uint64_t xmin = 0;  // see QueueStore::arm
   bool scheduled_moved = false;
   enum class Outcome { committed, careful_next, again } outcome = Outcome::committed;
 };
@@ -91,10 +91,11 @@ class Batch {
   Executor executor_;
   Outbox outbox_;
   std::mt19937_64 random_;
-  std::string defer_again_;      // SET CONSTRAINTS … DEFERRED for those that start so; careful only
+  std::string defer_again_;  // SET CONSTRAINTS … DEFERRED for those that start so; careful only
   bool schema_suspect_ = false;  // a statement failed as if the schema had changed
   int failures_in_a_row_ = 0;
-  // An event that, alone in a careful batch, could not be completed: it fails with this the next time.
+  // An event that, alone in a careful batch, could not be completed: it fails with this the next
+  // time.
   std::int64_t condemned_ = 0;
   std::string condemned_error_;
   std::string condemned_sqlstate_;

@@ -11,7 +11,8 @@ namespace spillway {
 
 class BatchSize {
  public:
-  // `longest`: how long a batch may take. It bounds what a shutdown waits for and what a crash redoes.
+  // `longest`: how long a batch may take. It bounds what a shutdown waits for and what a crash
+  // redoes.
   explicit BatchSize(std::size_t most,
                      std::chrono::milliseconds longest = std::chrono::milliseconds(500))
       : most_(std::max<std::size_t>(most, 1)), now_(most_), longest_(longest) {}
@@ -19,8 +20,10 @@ class BatchSize {
   [[nodiscard]] std::size_t next() const { return now_; }
 
   void succeeded(std::size_t taken, std::chrono::milliseconds took) {
-    if (took > longest_) now_ = std::max<std::size_t>(1, std::min(now_, taken) / 2);
-    else if (taken >= now_ && took < longest_ / 2) now_ = std::min(most_, now_ * 2);
+    if (took > longest_)
+      now_ = std::max<std::size_t>(1, std::min(now_, taken) / 2);
+    else if (taken >= now_ && took < longest_ / 2)
+      now_ = std::min(most_, now_ * 2);
   }
 
   // The batch as a whole could not be completed.

@@ -13,13 +13,17 @@ struct Field {
   std::string_view name;
   Form form;
 };
-constexpr std::array fields{
-    Field{"type", Form::text},           Field{"payload", Form::any},
-    Field{"stream", Form::text},         Field{"stream_version", Form::integer},
-    Field{"context", Form::any},         Field{"correlation_id", Form::text},
-    Field{"causation_id", Form::integer}, Field{"idempotency_key", Form::text},
-    Field{"priority", Form::integer},    Field{"execute_at", Form::text},
-    Field{"max_attempts", Form::integer}};
+constexpr std::array fields{Field{"type", Form::text},
+                            Field{"payload", Form::any},
+                            Field{"stream", Form::text},
+                            Field{"stream_version", Form::integer},
+                            Field{"context", Form::any},
+                            Field{"correlation_id", Form::text},
+                            Field{"causation_id", Form::integer},
+                            Field{"idempotency_key", Form::text},
+                            Field{"priority", Form::integer},
+                            Field{"execute_at", Form::text},
+                            Field{"max_attempts", Form::integer}};
 
 // The order of the ids must be the order given, so the rows are numbered, and defaults are spelled
 // out because a row set cannot say DEFAULT.
@@ -42,11 +46,15 @@ void check_event(const json& event, const std::string& where) {
     throw BadEvent(where.empty() ? problem : where + ": " + problem);
   };
   if (!event.is_object())
-    complain(std::string("an event must be an object such as {\"type\":\"CommentAdded\",\"payload\":{}}, not ") +
-             event.type_name());
+    complain(
+        std::string(
+            "an event must be an object such as {\"type\":\"CommentAdded\",\"payload\":{}}, not ") +
+        event.type_name());
   const auto type = event.find("type");
   if (type == event.end() || !type->is_string() || type->get_ref<const std::string&>().empty())
-    complain("field \"type\" is missing or not a non-empty string, e.g. {\"type\":\"CommentAdded\",\"payload\":{}}");
+    complain(
+        "field \"type\" is missing or not a non-empty string, e.g. "
+        "{\"type\":\"CommentAdded\",\"payload\":{}}");
   for (const auto& [name, value] : event.items()) {
     const Field* known = nullptr;
     std::string names;

@@ -1,6 +1,6 @@
-// Enqueueing from outside SQL: `POST /events` and `spillway enqueue`. Checks the JSON form of events
-// and inserts them in one statement, which is one transaction.
-// Pure but for insert_events(). Errors: BadEvent says what to write instead.
+// Enqueueing from outside SQL: `POST /events` and `spillway enqueue`. Checks the JSON form of
+// events and inserts them in one statement, which is one transaction. Pure but for insert_events().
+// Errors: BadEvent says what to write instead.
 #pragma once
 
 #include <cstdint>
@@ -23,6 +23,7 @@ class BadEvent : public std::runtime_error {
 void check_events(const nlohmann::json& events);
 
 // Ids in the order given. SqlError for what only the database can see (a used idempotency key).
-[[nodiscard]] std::vector<std::int64_t> insert_events(SqlSession& session, const nlohmann::json& events);
+[[nodiscard]] std::vector<std::int64_t> insert_events(SqlSession& session,
+                                                      const nlohmann::json& events);
 
 }  // namespace spillway

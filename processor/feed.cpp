@@ -21,7 +21,9 @@ constexpr std::size_t page = 1000;
 Feed::Feed(PgTarget target, sse::Hub& hub, Wake& wake, std::function<void(const std::string&)> log)
     : target_(std::move(target)), hub_(hub), wake_(wake), log_(std::move(log)) {}
 
-Feed::~Feed() { stop(); }
+Feed::~Feed() {
+  stop();
+}
 
 void Feed::start() {
   hub_.on_gap([this] { wake_.signal(); });

@@ -1,6 +1,6 @@
 // Keeps the hub of this process fed with what other processes committed, and with what this one
-// committed but could not hand over. Reads the outbox when it is told to (NOTIFY, a hole in the hub)
-// and once a second anyhow.
+// committed but could not hand over. Reads the outbox when it is told to (NOTIFY, a hole in the
+// hub) and once a second anyhow.
 //
 // start() and stop() belong to one thread; stop() blocks and may be called twice.
 #pragma once

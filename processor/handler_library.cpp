@@ -31,12 +31,14 @@ void load_handler_library(const std::string& path, Registry& registry) {
   const auto fill =
       reinterpret_cast<void (*)(Registry&)>(dlsym(library, "spillway_register_handlers"));
   if (abi == nullptr || fill == nullptr)
-    throw HandlerLibraryError("--handlers " + path +
-                              ": is not a handler library; it needs one SPILLWAY_HANDLERS(registry) "
-                              "{ registry.on(\"Type\", handler); }");
+    throw HandlerLibraryError(
+        "--handlers " + path +
+        ": is not a handler library; it needs one SPILLWAY_HANDLERS(registry) "
+        "{ registry.on(\"Type\", handler); }");
   if (std::string_view(abi()) != SPILLWAY_ABI)
     throw HandlerLibraryError("--handlers " + path + ": was built against [" + abi() +
-                              "], this worker is [" SPILLWAY_ABI "]; rebuild it with this worker's headers");
+                              "], this worker is [" SPILLWAY_ABI
+                              "]; rebuild it with this worker's headers");
   try {
     fill(registry);
   } catch (const std::exception& error) {

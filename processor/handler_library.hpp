@@ -16,8 +16,8 @@ class HandlerLibraryError : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-// Adds the library's handlers to the registry. Refuses a library that was built against headers other
-// than this binary's, before anything of it is called.
+// Adds the library's handlers to the registry. Refuses a library that was built against headers
+// other than this binary's, before anything of it is called.
 void load_handler_library(const std::string& path, Registry& registry);
 
 // Handlers that were linked into this program, if there are.

@@ -27,7 +27,10 @@ constexpr std::size_t connections = 2;
 constexpr std::size_t most_waiting = 1000;
 
 HttpResponse json_response(unsigned status, const json& body) {
-  return {status, "application/json", body.dump(-1, ' ', false, json::error_handler_t::replace) + "\n", {}};
+  return {status,
+          "application/json",
+          body.dump(-1, ' ', false, json::error_handler_t::replace) + "\n",
+          {}};
 }
 
 HttpResponse error_response(unsigned status, const std::string& text) {
@@ -56,7 +59,8 @@ class Answer {
 };
 
 // Runs `work` on a database connection and answers with what it returns.
-void with_database(JobPool& pool, Respond respond, std::function<HttpResponse(PgConnection&)> work) {
+void with_database(JobPool& pool, Respond respond,
+                   std::function<HttpResponse(PgConnection&)> work) {
   auto answer = std::make_shared<Answer>(std::move(respond));
   static_cast<void>(pool.post([answer, work = std::move(work)](PgConnection* connection) {
     if (connection == nullptr) return answer->give(unavailable("the database is away; try again"));
@@ -70,9 +74,9 @@ void with_database(JobPool& pool, Respond respond, std::function<HttpResponse(Pg
       answer->give(error_response(conflict ? 409 : 400, error.what()));
     } catch (const ConnectionLost&) {
       // The insert may have happened: only an idempotency_key makes trying again safe.
-      answer->give(unavailable(
-          "the connection to the database was lost and the outcome is not known; "
-          "give events an idempotency_key and try again"));
+      answer->give(
+          unavailable("the connection to the database was lost and the outcome is not known; "
+                      "give events an idempotency_key and try again"));
     }
   }));
 }
@@ -110,8 +114,10 @@ void HttpApi::add_routes(sse::Server& server) {
   });
   server.route("GET", "/readyz", [this](const HttpRequest&, const Respond& respond) {
     if (healthy_()) return respond({200, "text/plain; charset=utf-8", "ready\n", {}});
-    respond({503, "text/plain; charset=utf-8",
-             "not ready: the database is away or its schema is not this binary's\n", {}});
+    respond({503,
+             "text/plain; charset=utf-8",
+             "not ready: the database is away or its schema is not this binary's\n",
+             {}});
   });
   server.route("GET", "/api/status", [this, &server](const HttpRequest&, Respond respond) {
     with_database(pool_, std::move(respond), [&server](PgConnection& connection) {

@@ -12,7 +12,9 @@ JobPool::JobPool(PgTarget target, std::size_t threads, std::size_t most_waiting)
   for (std::size_t i = 0; i < threads; ++i) threads_.emplace_back([this] { run(); });
 }
 
-JobPool::~JobPool() { stop(); }
+JobPool::~JobPool() {
+  stop();
+}
 
 bool JobPool::post(Job job) {
   {

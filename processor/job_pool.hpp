@@ -1,8 +1,8 @@
-// A few threads, each with a database connection of its own, and a bounded queue of jobs: how request
-// handlers, which must not block, get at the database.
+// A few threads, each with a database connection of its own, and a bounded queue of jobs: how
+// request handlers, which must not block, get at the database.
 //
-// post() is thread-safe. stop() blocks, may be called twice; jobs that were not begun are dropped, and
-// the destruction of a job tells its owner. A job that finds the database away gets nullptr.
+// post() is thread-safe. stop() blocks, may be called twice; jobs that were not begun are dropped,
+// and the destruction of a job tells its owner. A job that finds the database away gets nullptr.
 #pragma once
 
 #include <atomic>

@@ -1,13 +1,14 @@
-// Where in each lane a claim may start. After deletes a lane's beginning is dead index entries, which
-// cannot be cleaned while any long transaction is open; walking them for each claim costs a peer of
-// this design half its speed within seconds. So claims start behind what is known to be settled.
+// Where in each lane a claim may start. After deletes a lane's beginning is dead index entries,
+// which cannot be cleaned while any long transaction is open; walking them for each claim costs a
+// peer of this design half its speed within seconds. So claims start behind what is known to be
+// settled.
 //
-// The rule: seq is drawn in the trigger, by when its transaction has an xid. A batch that has read seq M
-// gets its own xid after that read; every transaction that drew a lower seq had its xid before. So
-// once a snapshot's xmin has reached the batch's xid, they have all ended, and a read after that
-// snapshot has seen all that is left below M. (The reading snapshot's xmax would not do as the bound:
-// it is the newest xid that has *ended*, plus one, and transactions with higher xids may run.) Only
-// what has been read, and whose removal was committed, is skipped.
+// The rule: seq is drawn in the trigger, by when its transaction has an xid. A batch that has read
+// seq M gets its own xid after that read; every transaction that drew a lower seq had its xid
+// before. So once a snapshot's xmin has reached the batch's xid, they have all ended, and a read
+// after that snapshot has seen all that is left below M. (The reading snapshot's xmax would not do
+// as the bound: it is the newest xid that has *ended*, plus one, and transactions with higher xids
+// may run.) Only what has been read, and whose removal was committed, is skipped.
 //
 // Thread-safe; one per process, shared by its runners.
 #pragma once

@@ -19,8 +19,8 @@ namespace {
 
 constexpr int probe_interval_ms = 1000;
 
-// A shared advisory lock says "here lives a process with so many runners, and it serves streams"; it
-// goes with the session, however that ends.
+// A shared advisory lock says "here lives a process with so many runners, and it serves streams";
+// it goes with the session, however that ends.
 const Statement announce{"sw_announce", "SELECT pg_advisory_lock_shared($1::int, $2::int)"};
 
 const Statement count_live{"sw_count_live", R"(
@@ -87,7 +87,8 @@ void Listener::listen(PgConnection& connection) {
   connection.listen("spillway_events", [this] { events_.signal(); });
   connection.listen("spillway_broadcasts", [this] { broadcasts_.signal(); });
   const int identity = options_.runners * 2 + (options_.serves_streams ? 1 : 0);
-  connection.run(announce, {std::to_string(worker_lock_class).c_str(), std::to_string(identity).c_str()});
+  connection.run(announce,
+                 {std::to_string(worker_lock_class).c_str(), std::to_string(identity).c_str()});
   // Whatever was notified while nobody listened.
   events_.signal();
   broadcasts_.signal();

@@ -1,5 +1,5 @@
-// The LISTEN connection of a process: turns notifications into wake-ups, says to the other processes
-// that this one lives, counts them, and probes the database once a second.
+// The LISTEN connection of a process: turns notifications into wake-ups, says to the other
+// processes that this one lives, counts them, and probes the database once a second.
 //
 // start() and stop() belong to one thread; stop() blocks and may be called twice. The counts are
 // thread-safe. While the connection is away, everybody polls.
@@ -17,7 +17,7 @@ namespace spillway {
 
 struct ListenerOptions {
   PgTarget target;
-  int runners = 0;              // of this process
+  int runners = 0;  // of this process
   bool serves_streams = false;
   std::function<void(const std::string&)> log;
 };

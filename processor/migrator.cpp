@@ -10,11 +10,13 @@ namespace spillway {
 namespace migrations {
 extern const EmbeddedFile files[];
 extern const std::size_t files_count;
-}
+}  // namespace migrations
 
 namespace {
 
-int version_of(const EmbeddedFile& file) { return std::stoi(std::string(file.name.substr(0, 4))); }
+int version_of(const EmbeddedFile& file) {
+  return std::stoi(std::string(file.name.substr(0, 4)));
+}
 
 std::string name_of(const EmbeddedFile& file) {
   return std::string(file.name.substr(5, file.name.rfind('.') - 5));
@@ -22,8 +24,8 @@ std::string name_of(const EmbeddedFile& file) {
 
 SchemaVersionError newer_than_binary(int version) {
   return SchemaVersionError("the database's schema has version " + std::to_string(version) +
-                            ", this spillway knows only " + std::to_string(newest_schema_version()) +
-                            ": run the newer spillway");
+                            ", this spillway knows only " +
+                            std::to_string(newest_schema_version()) + ": run the newer spillway");
 }
 
 }  // namespace
@@ -34,7 +36,8 @@ int newest_schema_version() {
 
 int schema_version(SqlSession& session) {
   if (session.exec("SELECT to_regclass('spillway.migrations')").is_null(0, 0)) return 0;
-  return session.exec("SELECT coalesce(max(version), 0) FROM spillway.migrations").integer<int>(0, 0);
+  return session.exec("SELECT coalesce(max(version), 0) FROM spillway.migrations")
+      .integer<int>(0, 0);
 }
 
 std::vector<Migration> list_migrations(SqlSession& session) {
@@ -57,7 +60,8 @@ std::vector<std::string> migrate(SqlSession& session) {
       session.exec("SELECT pg_advisory_xact_lock(" + std::to_string(migrate_lock_class) + ", 0)");
       session.exec(
           "CREATE SCHEMA IF NOT EXISTS spillway;"
-          "CREATE TABLE IF NOT EXISTS spillway.migrations (version int PRIMARY KEY, name text NOT NULL,"
+          "CREATE TABLE IF NOT EXISTS spillway.migrations (version int PRIMARY KEY, name text NOT "
+          "NULL,"
           " applied_at timestamptz NOT NULL DEFAULT clock_timestamp())");
       const int version = schema_version(session);
       if (version > newest_schema_version()) throw newer_than_binary(version);
@@ -83,11 +87,11 @@ void check_schema_version(SqlSession& session) {
   const int version = schema_version(session);
   if (version == newest_schema_version()) return;
   if (version > newest_schema_version()) throw newer_than_binary(version);
-  throw SchemaVersionError(
-      (version == 0 ? std::string("the database has no spillway schema")
-                    : "the database's schema has version " + std::to_string(version) +
-                          ", this spillway needs " + std::to_string(newest_schema_version())) +
-      ": run `spillway migrate`, or start with --migrate");
+  throw SchemaVersionError((version == 0 ? std::string("the database has no spillway schema")
+                                         : "the database's schema has version " +
+                                               std::to_string(version) + ", this spillway needs " +
+                                               std::to_string(newest_schema_version())) +
+                           ": run `spillway migrate`, or start with --migrate");
 }
 
 }  // namespace spillway

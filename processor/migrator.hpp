@@ -1,6 +1,6 @@
-// Brings the schema `spillway` to the version of this binary. The migrations are the numbered files of
-// migrations/, compiled in; each runs once, in a transaction, under a lock that makes it safe for many
-// processes to start at once.
+// Brings the schema `spillway` to the version of this binary. The migrations are the numbered files
+// of migrations/, compiled in; each runs once, in a transaction, under a lock that makes it safe
+// for many processes to start at once.
 #pragma once
 
 #include <string>
@@ -23,7 +23,7 @@ class SchemaVersionError : public std::runtime_error {
 
 struct Migration {
   int version = 0;
-  std::string name;     // the file's, without number and ending
+  std::string name;  // the file's, without number and ending
   bool applied = false;
 };
 [[nodiscard]] std::vector<Migration> list_migrations(SqlSession& session);

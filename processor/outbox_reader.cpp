@@ -95,8 +95,8 @@ OutboxReader::Tail OutboxReader::read_after(const sse::Head& known, std::size_t 
     if (tail.head.ephemeral > known.ephemeral) {
       const std::uint64_t upto =
           tail.more ? broadcasts.back().position : std::max(tail.head.position, known.position);
-      const Rows rows = session_.run(read_ephemeral, {std::to_string(known.ephemeral).c_str(),
-                                                      std::to_string(upto).c_str()});
+      const Rows rows = session_.run(
+          read_ephemeral, {std::to_string(known.ephemeral).c_str(), std::to_string(upto).c_str()});
       if (rows.empty()) {
         if (!tail.more) tail.lost_ephemeral = tail.head.ephemeral;
       } else {
@@ -106,9 +106,8 @@ OutboxReader::Tail OutboxReader::read_after(const sse::Head& known, std::size_t 
         for (std::size_t row = 0; row < rows.size(); ++row)
           broadcasts.push_back(broadcast_of(rows, row, true));
         // An ephemeral one stands behind the durable one whose position it carries.
-        std::stable_sort(broadcasts.begin(), broadcasts.end(), [](const auto& a, const auto& b) {
-          return a.position < b.position;
-        });
+        std::stable_sort(broadcasts.begin(), broadcasts.end(),
+                         [](const auto& a, const auto& b) { return a.position < b.position; });
       }
     }
     return tail;
@@ -138,8 +137,8 @@ sse::ReplayPage OutboxReader::read_page(const sse::ReplayRequest& request) {
     exact += '}';
     prefixes += '}';
     const Rows rows =
-        has_prefixes ? session_.run(read_prefixes, {exact.c_str(), prefixes.c_str(), position.c_str(),
-                                                    limit.c_str()})
+        has_prefixes ? session_.run(read_prefixes, {exact.c_str(), prefixes.c_str(),
+                                                    position.c_str(), limit.c_str()})
         : request.channels.size() == 1
             ? session_.run(read_channel,
                            {request.channels.front().c_str(), position.c_str(), limit.c_str()})

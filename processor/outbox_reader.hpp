@@ -1,5 +1,5 @@
-// Reads committed broadcasts back from the outbox: for the hub of this process, and for clients that
-// resume behind what is in memory. One session, one thread. Errors: SqlError, ConnectionLost.
+// Reads committed broadcasts back from the outbox: for the hub of this process, and for clients
+// that resume behind what is in memory. One session, one thread. Errors: SqlError, ConnectionLost.
 #pragma once
 
 #include <cstddef>
@@ -23,8 +23,8 @@ class OutboxReader {
   };
   [[nodiscard]] Line line();
 
-  // What was committed after `known`, durable and ephemeral interleaved, `limit` durable ones at most.
-  // Empty broadcasts: nothing new. `lost_ephemeral`: numbers up to it are gone for good.
+  // What was committed after `known`, durable and ephemeral interleaved, `limit` durable ones at
+  // most. Empty broadcasts: nothing new. `lost_ephemeral`: numbers up to it are gone for good.
   struct Tail {
     sse::Head head;
     sse::BroadcastBatch batch;

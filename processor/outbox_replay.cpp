@@ -14,7 +14,8 @@ constexpr std::size_t most_waiting = 20000;  // as many as streams may resume at
 // Answers exactly once: with nothing if the job is dropped before it ran.
 class Answer {
  public:
-  explicit Answer(std::function<void(std::optional<sse::ReplayPage>)> done) : done_(std::move(done)) {}
+  explicit Answer(std::function<void(std::optional<sse::ReplayPage>)> done)
+      : done_(std::move(done)) {}
   ~Answer() { give(std::nullopt); }
   Answer(const Answer&) = delete;
   Answer& operator=(const Answer&) = delete;

@@ -8,7 +8,8 @@
 #include <utility>
 #include <vector>
 
-// exec_params and exec_prepared are deprecated in the newest libpqxx but the only way in the oldest.
+// exec_params and exec_prepared are deprecated in the newest libpqxx but the only way in the
+// oldest.
 #pragma GCC diagnostic ignored "-Wdeprecated-declarations"
 
 namespace spillway {
@@ -84,7 +85,8 @@ std::string state_of(const pqxx::sql_error& error) {
 std::string connection_string(const PgTarget& target) {
   // As fallbacks, so that what the user wrote in the URL wins. A URL takes them as parameters.
   const std::string name = target.application_name;
-  const bool is_url = target.url.starts_with("postgres://") || target.url.starts_with("postgresql://");
+  const bool is_url =
+      target.url.starts_with("postgres://") || target.url.starts_with("postgresql://");
   if (is_url) {
     const char separator = target.url.find('?') == std::string::npos ? '?' : '&';
     std::string url = target.url;
@@ -140,7 +142,8 @@ struct PgConnection::Impl {
       throw SqlError("40P01", one_line_message(error.what()));
     } catch (const pqxx::sql_error& error) {
       const std::string state = state_of(error);
-      if (!connection.is_open() || state.empty() || state.starts_with("08") || state.starts_with("57P")) {
+      if (!connection.is_open() || state.empty() || state.starts_with("08") ||
+          state.starts_with("57P")) {
         lost = true;
         throw ConnectionLost(one_line_message(error.what()));
       }
@@ -223,11 +226,17 @@ void PgConnection::poll_notifications() {
   });
 }
 
-int PgConnection::socket() const { return static_cast<int>(impl_->connection.sock()); }
+int PgConnection::socket() const {
+  return static_cast<int>(impl_->connection.sock());
+}
 
-int PgConnection::backend_pid() const { return impl_->connection.backendpid(); }
+int PgConnection::backend_pid() const {
+  return impl_->connection.backendpid();
+}
 
-bool PgConnection::lost() const { return impl_->lost; }
+bool PgConnection::lost() const {
+  return impl_->lost;
+}
 
 bool is_outage(const std::string& sqlstate) {
   return sqlstate.starts_with("08") || sqlstate.starts_with("57P") || sqlstate.starts_with("53") ||
@@ -250,8 +259,8 @@ std::string one_line_message(const std::string& server_message) {
     } else if (part.starts_with("DETAIL:  ")) {
       part.erase(0, 9);
       keep = true;
-    } else if (part.starts_with("LINE ") || part.starts_with("CONTEXT:") || part.starts_with("HINT:") ||
-               part.starts_with("QUERY:")) {
+    } else if (part.starts_with("LINE ") || part.starts_with("CONTEXT:") ||
+               part.starts_with("HINT:") || part.starts_with("QUERY:")) {
       keep = false;
     }
     const std::size_t text = part.find_first_not_of(" \t");

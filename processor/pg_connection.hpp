@@ -14,8 +14,8 @@
 
 namespace spillway {
 
-// How to reach the database: a libpq connection string or URL; empty means libpq's own PG* variables
-// and defaults. `application_name` shows in pg_stat_activity.
+// How to reach the database: a libpq connection string or URL; empty means libpq's own PG*
+// variables and defaults. `application_name` shows in pg_stat_activity.
 struct PgTarget {
   std::string url;
   std::string application_name = "spillway";
@@ -48,8 +48,9 @@ class PgConnection final : public SqlSession {
   std::unique_ptr<Impl> impl_;
 };
 
-// True for SQLSTATEs that say the server, not the statement, is the trouble: shutting down, starting,
-// read-only after a failover, out of connections, memory or disk. Waited out, never counted.
+// True for SQLSTATEs that say the server, not the statement, is the trouble: shutting down,
+// starting, read-only after a failover, out of connections, memory or disk. Waited out, never
+// counted.
 [[nodiscard]] bool is_outage(const std::string& sqlstate);
 
 // The server's message in one line, with DETAIL, without the LINE/CONTEXT decoration.

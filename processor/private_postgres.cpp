@@ -68,7 +68,8 @@ fs::path find_programs() {
 int run_program(const std::vector<std::string>& command, const fs::path& folder,
                 const std::optional<std::pair<unsigned, unsigned>>& user, std::string* output) {
   std::array<int, 2> ends{};
-  if (pipe2(ends.data(), O_CLOEXEC) != 0) throw std::system_error(errno, std::generic_category(), "pipe");
+  if (pipe2(ends.data(), O_CLOEXEC) != 0)
+    throw std::system_error(errno, std::generic_category(), "pipe");
   std::vector<char*> arguments;
   for (const auto& word : command) arguments.push_back(const_cast<char*>(word.c_str()));
   arguments.push_back(nullptr);
@@ -84,7 +85,8 @@ int run_program(const std::vector<std::string>& command, const fs::path& folder,
     sigset_t all;
     sigemptyset(&all);
     sigprocmask(SIG_SETMASK, &all, nullptr);
-    if (user && (setgroups(0, nullptr) != 0 || setgid(user->second) != 0 || setuid(user->first) != 0))
+    if (user &&
+        (setgroups(0, nullptr) != 0 || setgid(user->second) != 0 || setuid(user->first) != 0))
       _exit(126);
     if (chdir(folder.c_str()) != 0) _exit(125);
     execv(arguments[0], arguments.data());
@@ -116,7 +118,8 @@ std::string short_hash(const std::string& text) {
   return digits.data();
 }
 
-void make_private_folder(const fs::path& folder, const std::optional<std::pair<unsigned, unsigned>>& user) {
+void make_private_folder(const fs::path& folder,
+                         const std::optional<std::pair<unsigned, unsigned>>& user) {
   fs::create_directories(folder);
   if (user && chown(folder.c_str(), user->first, user->second) != 0)
     throw std::system_error(errno, std::generic_category(), "chown " + folder.string());
@@ -128,8 +131,8 @@ void make_private_folder(const fs::path& folder, const std::optional<std::pair<u
 PrivatePostgres::PrivatePostgres(fs::path folder)
     : folder_(fs::absolute(std::move(folder)).lexically_normal()), programs_(find_programs()) {
   if (geteuid() == 0) {
-    const passwd* user = getpwnam("postgres");             // NOLINT(concurrency-mt-unsafe)
-    if (user == nullptr) user = getpwnam("nobody");        // NOLINT(concurrency-mt-unsafe)
+    const passwd* user = getpwnam("postgres");       // NOLINT(concurrency-mt-unsafe)
+    if (user == nullptr) user = getpwnam("nobody");  // NOLINT(concurrency-mt-unsafe)
     if (user == nullptr)
       throw std::runtime_error("PostgreSQL does not run as root, and there is no user `postgres`");
     user_ = {user->pw_uid, user->pw_gid};
@@ -160,7 +163,8 @@ void PrivatePostgres::choose_home() {
 }
 
 int PrivatePostgres::pg_ctl(std::vector<std::string> arguments, std::string* output) {
-  std::vector<std::string> command{(programs_ / "pg_ctl").string(), "-D", (home_ / "data").string(), "-s"};
+  std::vector<std::string> command{(programs_ / "pg_ctl").string(), "-D", (home_ / "data").string(),
+                                   "-s"};
   command.insert(command.end(), arguments.begin(), arguments.end());
   return run_program(command, home_, user_, output);
 }
@@ -178,7 +182,8 @@ void PrivatePostgres::initialise() {
                    "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync"},
                   home_, user_, &output) != 0)
     throw std::runtime_error("initdb failed:\n" + output);
-  std::ofstream(fresh / "postgresql.conf", std::ios::app) << "\ninclude_if_exists 'spillway.conf'\n";
+  std::ofstream(fresh / "postgresql.conf", std::ios::app)
+      << "\ninclude_if_exists 'spillway.conf'\n";
   fs::rename(fresh, home_ / "data");
 }
 
@@ -198,7 +203,8 @@ void PrivatePostgres::start(const std::vector<std::string>& settings) {
     conf.close();
     std::string output;
     if (pg_ctl({"-w", "-t", "60", "-l", (home_ / "log").string(), "start"}, &output) != 0)
-      throw std::runtime_error("PostgreSQL did not start; see " + (home_ / "log").string() + "\n" + output);
+      throw std::runtime_error("PostgreSQL did not start; see " + (home_ / "log").string() + "\n" +
+                               output);
   }
   PgConnection connection({url("postgres")});
   if (connection.exec("SELECT FROM pg_database WHERE datname = 'spillway'").empty())
@@ -222,7 +228,8 @@ void PrivatePostgres::stop(const std::string& mode) {
 
 void PrivatePostgres::restart(const std::string& mode) {
   std::string output;
-  if (pg_ctl({"-w", "-t", "60", "-l", (home_ / "log").string(), "-m", mode, "restart"}, &output) != 0)
+  if (pg_ctl({"-w", "-t", "60", "-l", (home_ / "log").string(), "-m", mode, "restart"}, &output) !=
+      0)
     throw std::runtime_error("PostgreSQL did not restart:\n" + output);
 }
 

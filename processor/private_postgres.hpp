@@ -1,10 +1,10 @@
-// A PostgreSQL of one's own in a folder: initialised on first use, reached only through a Unix socket
-// in that folder, adopted when it still runs from an earlier process.
+// A PostgreSQL of one's own in a folder: initialised on first use, reached only through a Unix
+// socket in that folder, adopted when it still runs from an earlier process.
 //
-// Also when started as root: PostgreSQL refuses to run as root, so it then runs as user `postgres` (or
-// `nobody`); where that user cannot get into the folder, the data lives under /var/tmp and the folder
-// holds a link to it.
-// One thread, before others are started (it forks). Errors: std::runtime_error with what failed.
+// Also when started as root: PostgreSQL refuses to run as root, so it then runs as user `postgres`
+// (or `nobody`); where that user cannot get into the folder, the data lives under /var/tmp and the
+// folder holds a link to it. One thread, before others are started (it forks). Errors:
+// std::runtime_error with what failed.
 #pragma once
 
 #include <filesystem>
@@ -23,7 +23,8 @@ class PrivatePostgres {
   // postgresql.conf.
   void start(const std::vector<std::string>& settings = {});
 
-  void stop(const std::string& mode = "fast");     // fast or immediate; nothing happens when it is down
+  void stop(
+      const std::string& mode = "fast");  // fast or immediate; nothing happens when it is down
   void restart(const std::string& mode = "fast");
 
   [[nodiscard]] bool running();
@@ -40,7 +41,7 @@ class PrivatePostgres {
   void choose_home();
 
   std::filesystem::path folder_;
-  std::filesystem::path home_;     // folder_, or where the server's user can reach it
+  std::filesystem::path home_;  // folder_, or where the server's user can reach it
   std::filesystem::path sockets_;
   std::filesystem::path programs_;
   std::optional<std::pair<unsigned, unsigned>> user_;  // uid, gid to run as

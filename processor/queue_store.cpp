@@ -7,9 +7,9 @@
 namespace spillway {
 namespace {
 
-// The lock in one statement, the read in the next: the reading statement needs a snapshot taken after
-// the lock was got, or it sees rows that the lane's former owner has just finished. The LIMIT stops
-// the scan, so no lane is locked beyond it.
+// The lock in one statement, the read in the next: the reading statement needs a snapshot taken
+// after the lock was got, or it sees rows that the lane's former owner has just finished. The LIMIT
+// stops the scan, so no lane is locked beyond it.
 const Statement own_lanes_sql{"sw_own_lanes", R"(
 SELECT l.lane, pg_snapshot_xmin(pg_current_snapshot()),
        (SELECT EXISTS (SELECT FROM spillway.waiting WHERE due_at <= now())),
@@ -19,15 +19,15 @@ WHERE pg_try_advisory_xact_lock($2::int, l.lane)
 LIMIT $3::int)"};
 
 // The columns of an event; read by event_of().
-#define SPILLWAY_EVENT_COLUMNS                                                                 \
+#define SPILLWAY_EVENT_COLUMNS                                                                     \
   "e.id, e.type, e.stream, e.payload, e.context, e.correlation_id, e.causation_id, e.created_at, " \
   "e.max_attempts"
 constexpr std::size_t event_columns = 9;
 
-// Lane by lane, from each lane's mark: `lane = ANY(…) ORDER BY seq` would read whole lanes. The queue
-// rows are fetched first and the events looked up one by one (MATERIALIZED, OFFSET 0): left to itself
-// the planner may choose a merge join that walks the log from its beginning. The size is that of the
-// stored, maybe compressed, value, so nothing is read to know it.
+// Lane by lane, from each lane's mark: `lane = ANY(…) ORDER BY seq` would read whole lanes. The
+// queue rows are fetched first and the events looked up one by one (MATERIALIZED, OFFSET 0): left
+// to itself the planner may choose a merge join that walks the log from its beginning. The size is
+// that of the stored, maybe compressed, value, so nothing is read to know it.
 const Statement claim_queue_sql{"sw_claim_queue", R"(
 WITH q AS MATERIALIZED (
   SELECT l.lane, r.seq, r.event_id, r.ctid AS row
@@ -52,8 +52,8 @@ SELECT * FROM (
 ) claimed
 WHERE bytes - own_bytes <= $4::bigint)"};
 
-// The first event that waits in a stream is the only one that may start it, and those behind it follow
-// up to the next one that has a time of its own.
+// The first event that waits in a stream is the only one that may start it, and those behind it
+// follow up to the next one that has a time of its own.
 const Statement claim_waiting_sql{"sw_claim_waiting", R"(
 WITH heads AS MATERIALIZED (
   SELECT w.event_id, w.stream FROM spillway.waiting w
@@ -123,11 +123,15 @@ FROM (SELECT min(event_id) AS event_id FROM spillway.waiting
       WHERE stream = ANY ($1::text[]) GROUP BY stream) first
 WHERE w.event_id = first.event_id AND w.due_at IS NULL)"};
 
-void append_null(std::string& array) { array += array.size() > 1 ? ",NULL" : "NULL"; }
+void append_null(std::string& array) {
+  array += array.size() > 1 ? ",NULL" : "NULL";
+}
 
 void append_text_or_null(std::string& array, std::string_view text) {
-  if (text.empty()) append_null(array);
-  else append_array_element(array, text);
+  if (text.empty())
+    append_null(array);
+  else
+    append_array_element(array, text);
 }
 
 // An array literal of the integers of a range.
@@ -162,7 +166,8 @@ ClaimedEvent event_of(const Rows& rows, std::size_t row) {
   event.created_at = rows.string(row, 7);
   if (const auto space = event.created_at.find(' '); space != std::string::npos)
     event.created_at[space] = 'T';
-  if (event.created_at.ends_with("+00")) event.created_at.replace(event.created_at.size() - 3, 3, "Z");
+  if (event.created_at.ends_with("+00"))
+    event.created_at.replace(event.created_at.size() - 3, 3, "Z");
   if (!rows.is_null(row, 8)) claimed.max_attempts = rows.integer<int>(row, 8);
   claimed.lane = rows.integer<int>(row, event_columns);
   return claimed;
@@ -170,9 +175,15 @@ ClaimedEvent event_of(const Rows& rows, std::size_t row) {
 
 }  // namespace
 
-void QueueStore::begin() { session_.exec("BEGIN ISOLATION LEVEL READ COMMITTED"); }
-void QueueStore::commit() { session_.exec("COMMIT"); }
-void QueueStore::rollback() { session_.exec("ROLLBACK"); }
+void QueueStore::begin() {
+  session_.exec("BEGIN ISOLATION LEVEL READ COMMITTED");
+}
+void QueueStore::commit() {
+  session_.exec("COMMIT");
+}
+void QueueStore::rollback() {
+  session_.exec("ROLLBACK");
+}
 
 OwnedLanes QueueStore::own_lanes(std::span<const int> order, std::size_t most) {
   const Rows rows = session_.run(
@@ -188,11 +199,13 @@ OwnedLanes QueueStore::own_lanes(std::span<const int> order, std::size_t most) {
   return owned;
 }
 
-void QueueStore::promote_scheduled() { session_.run(promote_sql); }
+void QueueStore::promote_scheduled() {
+  session_.run(promote_sql);
+}
 
 std::vector<ClaimedEvent> QueueStore::claim_waiting(std::span<const int> lanes, std::size_t limit) {
-  const Rows rows = session_.run(
-      claim_waiting_sql, {integer_array(lanes).c_str(), std::to_string(limit).c_str()});
+  const Rows rows = session_.run(claim_waiting_sql,
+                                 {integer_array(lanes).c_str(), std::to_string(limit).c_str()});
   std::vector<ClaimedEvent> events;
   events.reserve(rows.size());
   for (std::size_t row = 0; row < rows.size(); ++row) {
@@ -230,8 +243,9 @@ std::uint64_t QueueStore::remove_from_queue(std::span<const ClaimedEvent> claime
   for (const ClaimedEvent& event : claimed) append_array_element(ctids, event.row);
   const Rows rows = session_.run(remove_from_queue_sql, {(ctids += '}').c_str()});
   if (rows.integer<std::size_t>(0, 0) != claimed.size())
-    throw SqlError("XX000", "only " + rows.string(0, 0) + " of " + std::to_string(claimed.size()) +
-                                " claimed events are still in the queue: did somebody delete from it?");
+    throw SqlError("XX000",
+                   "only " + rows.string(0, 0) + " of " + std::to_string(claimed.size()) +
+                       " claimed events are still in the queue: did somebody delete from it?");
   return rows.integer<std::uint64_t>(0, 1);
 }
 
@@ -247,15 +261,20 @@ void QueueStore::postpone(std::span<const Postponed> events) {
   for (const Postponed& postponed : events) {
     append_array_element(id, postponed.claimed->event.id);
     append_array_element(lane, postponed.claimed->lane);
-    if (postponed.claimed->event.stream) append_array_element(stream, *postponed.claimed->event.stream);
-    else append_null(stream);
+    if (postponed.claimed->event.stream)
+      append_array_element(stream, *postponed.claimed->event.stream);
+    else
+      append_null(stream);
     append_array_element(attempts, std::min(postponed.attempts, 32767));
-    if (postponed.delay) append_array_element(delay, postponed.delay->count());
-    else append_null(delay);
+    if (postponed.delay)
+      append_array_element(delay, postponed.delay->count());
+    else
+      append_null(delay);
     append_text_or_null(error, postponed.error);
     append_text_or_null(sqlstate, postponed.sqlstate);
   }
-  for (std::string* array : {&id, &lane, &stream, &attempts, &delay, &error, &sqlstate}) *array += '}';
+  for (std::string* array : {&id, &lane, &stream, &attempts, &delay, &error, &sqlstate})
+    *array += '}';
   session_.run(postpone_sql, {id.c_str(), lane.c_str(), stream.c_str(), attempts.c_str(),
                               delay.c_str(), error.c_str(), sqlstate.c_str()});
 }
@@ -297,6 +316,8 @@ QueueStore::Armed QueueStore::arm() {
   return armed;
 }
 
-void QueueStore::disarm() { session_.exec("SELECT setval('spillway.armed', 0)"); }
+void QueueStore::disarm() {
+  session_.exec("SELECT setval('spillway.armed', 0)");
+}
 
 }  // namespace spillway

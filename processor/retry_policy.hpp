@@ -16,8 +16,8 @@ enum class FailureClass {
 [[nodiscard]] FailureClass classify(std::string_view sqlstate);
 
 struct RetryPolicy {
-  int max_attempts = 5;                      // unless the event says otherwise
-  std::chrono::milliseconds base{1000};      // delay after the first failure
+  int max_attempts = 5;                  // unless the event says otherwise
+  std::chrono::milliseconds base{1000};  // delay after the first failure
   std::chrono::milliseconds longest{3600'000};
 
   // The delay after `attempts` failures (1, 2, …): base doubled each time, capped at `longest`, of

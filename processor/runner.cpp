@@ -29,7 +29,9 @@ milliseconds since(steady_clock::time_point begin) {
 
 Runner::Runner(RunnerShared shared, int number) : shared_(std::move(shared)), number_(number) {}
 
-Runner::~Runner() { stop(); }
+Runner::~Runner() {
+  stop();
+}
 
 void Runner::start() {
   thread_ = std::jthread([this] { run(); });
@@ -75,9 +77,9 @@ void Runner::work(PgConnection& connection) {
   QueueStore store(connection);
   BatchSize size(shared_.most_events);
   bool careful = false;
-  bool sweep = true;       // take every lane that is free: nothing was found last time
-  int busy = 0;            // batches in a row that found something
-  bool disarmed = false;   // by this runner, since it last armed
+  bool sweep = true;      // take every lane that is free: nothing was found last time
+  int busy = 0;           // batches in a row that found something
+  bool disarmed = false;  // by this runner, since it last armed
   int troubles = 0;
   std::size_t first_lane = static_cast<std::size_t>(number_) * 3 % lane_count;
   bool armed = false;
@@ -87,8 +89,8 @@ void Runner::work(PgConnection& connection) {
 
   while (!stopping_) {
     const std::uint64_t signals = shared_.wake->count();
-    const auto share = static_cast<std::size_t>(
-        std::max(1, (lane_count + shared_.live_runners() - 1) / std::max(1, shared_.live_runners())));
+    const auto share = static_cast<std::size_t>(std::max(
+        1, (lane_count + shared_.live_runners() - 1) / std::max(1, shared_.live_runners())));
     const std::size_t lanes = sweep ? lane_count : share;
     std::vector<int> order(lane_count);
     for (std::size_t i = 0; i < order.size(); ++i)

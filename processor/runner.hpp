@@ -33,14 +33,14 @@ struct RunnerShared {
   PgTarget target;
   const Registry* registry = nullptr;
   LaneMarks* marks = nullptr;
-  Wake* wake = nullptr;                       // signalled when events may have come
+  Wake* wake = nullptr;  // signalled when events may have come
   RunnerCounters* counters = nullptr;
   std::function<int()> live_runners;          // of all processes, at least 1
   std::function<void()> connection_was_lost;  // what was committed last is unknown
   std::function<void(const std::string&)> log;
   BatchOptions batch;
   BatchSinks sinks;
-  std::size_t most_events = 1000;             // of a batch
+  std::size_t most_events = 1000;  // of a batch
 };
 
 class Runner {

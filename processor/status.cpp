@@ -38,7 +38,8 @@ Status read_status(SqlSession& session) {
   status.scheduled = rows.integer(0, 1);
   status.retrying = rows.integer(0, 2);
   status.dead = rows.integer(0, 3);
-  if (!rows.is_null(0, 4)) status.oldest_pending_seconds = std::max(0.0, std::stod(rows.string(0, 4)));
+  if (!rows.is_null(0, 4))
+    status.oldest_pending_seconds = std::max(0.0, std::stod(rows.string(0, 4)));
   status.last_event_id = rows.integer(0, 5);
   status.enqueued = rows.integer(0, 6);
   status.head = rows.integer(0, 7);

@@ -12,17 +12,17 @@
 namespace spillway {
 
 struct Status {
-  std::int64_t pending = 0;      // ready, or held back by a retrying event of their stream
+  std::int64_t pending = 0;  // ready, or held back by a retrying event of their stream
   std::int64_t scheduled = 0;
   std::int64_t retrying = 0;
   std::int64_t dead = 0;
   std::optional<double> oldest_pending_seconds;
   std::int64_t last_event_id = 0;
-  std::int64_t enqueued = 0;     // since the schema was made; for rates
-  std::int64_t head = 0;         // position of the last broadcast
+  std::int64_t enqueued = 0;  // since the schema was made; for rates
+  std::int64_t head = 0;      // position of the last broadcast
   std::int64_t floor = 0;
   std::string epoch;
-  int workers = 0;               // live processes that run handlers
+  int workers = 0;  // live processes that run handlers
   int runners = 0;
   int stream_servers = 0;
 };
@@ -31,7 +31,7 @@ struct Status {
 
 struct Rates {
   double enqueued_per_second = 0;
-  double settled_per_second = 0;    // done, dead or postponed
+  double settled_per_second = 0;  // done, dead or postponed
   double broadcasts_per_second = 0;
 };
 [[nodiscard]] Rates rates_between(const Status& before, const Status& after, double seconds);

@@ -57,7 +57,8 @@ class ShutdownWatch {
       const int signal = sigtimedwait(&signals, nullptr, &tick);
       if (signal == SIGTERM || signal == SIGINT) _exit(130);
       if (steady_clock::now() > deadline) {
-        spdlog::error("the shutdown took longer than --shutdown-timeout; what was in hand is rolled back");
+        spdlog::error(
+            "the shutdown took longer than --shutdown-timeout; what was in hand is rolled back");
         _exit(1);
       }
     }
@@ -83,7 +84,8 @@ void wait_for_stop_signal() {
     int signal = 0;
     if (sigwait(&signals, &signal) != 0) continue;
     if (signal == SIGHUP) {
-      spdlog::info("SIGHUP: shared libraries of handlers are not reloaded; restart the worker for new ones");
+      spdlog::info(
+          "SIGHUP: shared libraries of handlers are not reloaded; restart the worker for new ones");
       continue;
     }
     spdlog::info("{}: finishing what is in hand", signal == SIGTERM ? "SIGTERM" : "SIGINT");

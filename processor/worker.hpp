@@ -1,8 +1,8 @@
-// A whole `spillway run`: handlers, runners, listener, hub, feed and server, wired together, started in
-// order, stopped in order.
+// A whole `spillway run`: handlers, runners, listener, hub, feed and server, wired together,
+// started in order, stopped in order.
 //
-// One object, one thread (it blocks until a signal or request_stop()). Call block_signals() before any
-// other thread is started. Errors: the exceptions below say which exit code they mean.
+// One object, one thread (it blocks until a signal or request_stop()). Call block_signals() before
+// any other thread is started. Errors: the exceptions below say which exit code they mean.
 #pragma once
 
 #include <chrono>
@@ -26,13 +26,13 @@ class ConfigurationError : public std::runtime_error {
 
 struct WorkerOptions {
   PgTarget target;
-  bool run_handlers = true;               // --roles worker
-  bool serve_streams = true;              // --roles sse
-  std::vector<std::string> handlers;      // shared libraries
+  bool run_handlers = true;           // --roles worker
+  bool serve_streams = true;          // --roles sse
+  std::vector<std::string> handlers;  // shared libraries
   std::string host = "127.0.0.1";
   std::uint16_t port = 8080;
   std::string port_file;
-  bool insecure = false;                  // listen on other than loopback addresses
+  bool insecure = false;  // listen on other than loopback addresses
   std::size_t runners = 1;
   std::size_t batch = 1000;
   RetryPolicy retry;
@@ -40,9 +40,9 @@ struct WorkerOptions {
   bool migrate = false;
   std::chrono::milliseconds shutdown_timeout{10'000};
   std::chrono::milliseconds connect_timeout{10'000};
-  std::size_t log_bytes = 64u << 20;      // frames kept in memory
+  std::size_t log_bytes = 64u << 20;  // frames kept in memory
   std::size_t max_connections = 20'000;
-  std::chrono::milliseconds retry_hint{2000};   // the streams' `retry:`
+  std::chrono::milliseconds retry_hint{2000};  // the streams' `retry:`
   std::chrono::seconds heartbeat{15};
   std::function<void(std::uint16_t port)> ready;  // called once everything runs; port 0: no server
 };

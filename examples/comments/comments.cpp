@@ -13,48 +13,50 @@ using namespace spillway;
 
 namespace {
 
-[[noreturn]] void refuse(const Event& event, const std::string& what) {
-  throw std::invalid_argument(event.type + ": " + what);
+// The worker's message names the event, its id and its type; this is the rest of it.
+[[noreturn]] void refuse(const std::string& what) {
+  throw std::invalid_argument(what);
 }
 
 // An id may arrive as 42 or as "42"; both name the same channel.
-std::string id_text(const Event& event, const std::string& name, const json& value) {
+std::string id_text(const std::string& name, const json& value) {
   if (value.is_string() && !value.get_ref<const std::string&>().empty()) {
     return value.get<std::string>();
   }
   if (value.is_number_integer()) return value.dump();
-  refuse(event, name + " must be a non-empty string or a whole number, not " + value.dump() +
-                    "; write for example \"42\"");
+  refuse(name + " must be a non-empty string or a whole number, not " + value.dump() +
+         "; write for example \"42\"");
 }
 
 const json& member(const Event& event, const char* name, const char* example) {
   if (!event.payload.is_object()) {
-    refuse(event, std::string("the payload must be an object such as {") + example + "}");
+    refuse(std::string("the payload must be an object such as {") + example + "}");
   }
   const auto it = event.payload.find(name);
   if (it == event.payload.end() || it->is_null()) {
-    refuse(event,
-           std::string("payload.") + name + " is missing; write for example {" + example + "}");
+    refuse(std::string("payload.") + name + " is missing; write for example {" + example + "}");
   }
   return *it;
 }
 
 std::string id_of(const Event& event, const char* name, const char* example) {
-  return id_text(event, std::string("payload.") + name, member(event, name, example));
+  return id_text(std::string("payload.") + name, member(event, name, example));
 }
 
 std::string text_of(const Event& event, const char* name, const char* example) {
   const json& value = member(event, name, example);
   if (!value.is_string() || value.get_ref<const std::string&>().empty()) {
-    refuse(event, std::string("payload.") + name + " must be a non-empty string, not " +
-                      value.dump() + "; write for example {" + example + "}");
+    refuse(std::string("payload.") + name + " must be a non-empty string, not " + value.dump() +
+           "; write for example {" + example + "}");
   }
   return value.get<std::string>();
 }
 
+// After a member() of the same payload: by then it is known to be an object.
 std::string room_of(const Event& event) {
-  if (!event.payload.is_object() || !event.payload.contains("room")) return "lobby";
-  return id_text(event, "payload.room", event.payload.at("room"));
+  const auto room = event.payload.find("room");
+  if (room == event.payload.end() || room->is_null()) return "lobby";
+  return id_text("payload.room", *room);
 }
 
 // {comment_id, item_id, author_name, text, timestamp}, context {item_owner_id}: the row, the item's
@@ -75,7 +77,7 @@ Effects comment_added(const Event& event) {
         if (const auto it = event.payload.find(name); it != event.payload.end()) note[name] = *it;
       }
       effects.push_back(
-          SSEBroadcast{"NotificationStream:user:" + id_text(event, "context.item_owner_id", *owner),
+          SSEBroadcast{"NotificationStream:user:" + id_text("context.item_owner_id", *owner),
                        "NewCommentNotification", std::move(note)});
     }
   }
@@ -115,7 +117,7 @@ Effects task_progress(const Event& event) {
   const std::string task = id_of(event, "task_id", example);
   const json& percent = member(event, "percent", example);
   if (!percent.is_number() || percent.get<double>() < 0 || percent.get<double>() > 100) {
-    refuse(event, "payload.percent must be a number from 0 to 100, not " + percent.dump());
+    refuse("payload.percent must be a number from 0 to 100, not " + percent.dump());
   }
   const std::string channel = "TaskStream:task:" + task;
   Effects effects{SSEBroadcast{channel, "TaskProgress", event.payload}};

@@ -22,13 +22,16 @@ bool is_given(const std::vector<std::string>& arguments, const std::string& opti
   });
 }
 
-bool takes_list(const CLI::Option& option) { return option.get_items_expected_max() > 1; }
+bool takes_list(const CLI::Option& option) {
+  return option.get_items_expected_max() > 1;
+}
 
 void add_option(std::vector<std::string>& added, const CLI::Option& option, const std::string& name,
                 const std::vector<std::string>& values) {
   if (option.get_items_expected_max() == 0) {  // a flag
     const std::string value = values.empty() ? "true" : values.front();
-    if (value == "true" || value == "1" || value == "yes" || value == "on") added.push_back("--" + name);
+    if (value == "true" || value == "1" || value == "yes" || value == "on")
+      added.push_back("--" + name);
     else if (value != "false" && value != "0" && value != "no" && value != "off" && !value.empty())
       throw CLI::ValidationError("--" + name, "must be true or false, not \"" + value + "\"");
     return;

@@ -40,7 +40,8 @@ int run(int argc, char** argv) {
 
   CLI::App app(
       "spillway: events in by SQL, effects out in one transaction, live to the browser.\n"
-      "Every option is also SPILLWAY_<OPTION> in the environment, or a line of --config FILE (TOML);\n"
+      "Every option is also SPILLWAY_<OPTION> in the environment, or a line of --config FILE "
+      "(TOML);\n"
       "flags win over the environment, the environment over the file.",
       "spillway");
   app.set_version_flag("--version", "spillway " SPILLWAY_VERSION);

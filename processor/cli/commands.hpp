@@ -27,15 +27,16 @@ struct Common {
 };
 void add_common(CLI::App& command, Common& common);
 
-// --database-url, DATABASE_URL, libpq's PG* variables, or the private PostgreSQL that `spillway dev`
-// keeps in ./.spillway; in that order. `name` shows in pg_stat_activity.
+// --database-url, DATABASE_URL, libpq's PG* variables, or the private PostgreSQL that `spillway
+// dev` keeps in ./.spillway; in that order. `name` shows in pg_stat_activity.
 [[nodiscard]] PgTarget target_of(const Common& common, const std::string& name);
 
 // Opens a connection and checks the schema's version.
 void check_database(const PgTarget& target);
 
 // A validator that reads "10s", "500ms", "2m", "1h" or bare seconds into milliseconds.
-[[nodiscard]] std::chrono::milliseconds parse_duration(const std::string& text, const std::string& option);
+[[nodiscard]] std::chrono::milliseconds parse_duration(const std::string& text,
+                                                       const std::string& option);
 
 // Text for a double-quoted word of a POSIX shell.
 [[nodiscard]] std::string shell_quoted(const std::string& text);

@@ -88,7 +88,8 @@ void add_dev(CLI::App& app, Action& action) {
   options->run.add_to(*command);
   command->add_option("--dir", options->folder, "Where the private PostgreSQL lives")
       ->capture_default_str();
-  command->add_option("--init", options->init, "SQL files to run with psql first; may be given more than once");
+  command->add_option("--init", options->init,
+                      "SQL files to run with psql first; may be given more than once");
   command->callback([&action, options] { action = [options] { return dev(*options); }; });
 }
 

@@ -85,7 +85,8 @@ int enqueue_file(PgConnection& connection, const std::string& path) {
       bar.finish();
       throw SqlError(error.sqlstate(), path + ", lines " + std::to_string(first) + " to " +
                                            std::to_string(number) + ": " + error.what() + "; the " +
-                                           std::to_string(inserted) + " events before them are enqueued");
+                                           std::to_string(inserted) +
+                                           " events before them are enqueued");
     }
     batch.clear();
     bar.show(bytes, inserted);
@@ -123,20 +124,26 @@ void add_enqueue(CLI::App& app, Action& action) {
   add_common(*command, options->common);
   auto* type = command->add_option("type", options->type, "Event type, e.g. CommentAdded");
   command->add_option("payload", options->payload, "Payload, JSON");
-  command->add_option("--file", options->file, "One event per line, as JSON objects with type, payload, …")
+  command
+      ->add_option("--file", options->file,
+                   "One event per line, as JSON objects with type, payload, …")
       ->excludes(type);
   command->add_option("--stream", options->stream, "Ordering key, e.g. item:42");
-  command->add_option("--stream-version", options->stream_version, "Version of the stream after this event");
+  command->add_option("--stream-version", options->stream_version,
+                      "Version of the stream after this event");
   command->add_option("--context", options->context, "Context, JSON");
   command->add_option("--correlation-id", options->correlation_id, "A uuid");
   command->add_option("--idempotency-key", options->idempotency_key, "Refused when used before");
   command->add_option("--priority", options->priority, "Higher first");
-  command->add_option("--execute-at", options->execute_at, "Not before this time, e.g. 2030-01-31T12:00:00Z");
-  command->add_option("--max-attempts", options->max_attempts, "Attempts before it is a dead letter");
+  command->add_option("--execute-at", options->execute_at,
+                      "Not before this time, e.g. 2030-01-31T12:00:00Z");
+  command->add_option("--max-attempts", options->max_attempts,
+                      "Attempts before it is a dead letter");
   command->callback([&action, options] {
     action = [options] {
       if (options->type.empty() && options->file.empty())
-        throw ConfigurationError("enqueue: name an event type and a payload, or --file FILE.ndjson");
+        throw ConfigurationError(
+            "enqueue: name an event type and a payload, or --file FILE.ndjson");
       const json event = options->file.empty() ? event_of(*options) : json();
       const PgTarget target = target_of(options->common, "spillway-enqueue");
       check_database(target);

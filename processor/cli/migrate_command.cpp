@@ -12,7 +12,8 @@ void add_migrate(CLI::App& app, Action& action) {
     bool status = false;
   };
   auto options = std::make_shared<Options>();
-  CLI::App* command = app.add_subcommand("migrate", "Bring the schema up; safe from many processes at once");
+  CLI::App* command =
+      app.add_subcommand("migrate", "Bring the schema up; safe from many processes at once");
   add_common(*command, options->common);
   command->add_flag("--status", options->status, "Only say which migrations are applied");
   command->callback([&action, options] {

@@ -23,7 +23,8 @@ void add_run(CLI::App& app, Action& action) {
       const PgTarget target = target_of(options->common, "spillway-run");
       WorkerOptions worker = options->run.worker_options(target);
       worker.migrate = options->migrate;
-      worker.ready = [options, host = worker.host, shown = hide_password(target.url)](std::uint16_t port) {
+      worker.ready = [options, host = worker.host,
+                      shown = hide_password(target.url)](std::uint16_t port) {
         if (!options->run.hint.empty())
           std::cout << invitation(host, port, shown, options->run.hint) << std::flush;
       };

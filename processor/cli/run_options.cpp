@@ -7,7 +7,8 @@
 namespace spillway::cli {
 
 void RunOptions::add_to(CLI::App& command) {
-  command.add_option("--handlers", handlers, "Shared library of handlers; may be given more than once");
+  command.add_option("--handlers", handlers,
+                     "Shared library of handlers; may be given more than once");
   command.add_option("--roles", roles, "What this process does: worker, sse or both")
       ->delimiter(',')
       ->check(CLI::IsMember({"worker", "sse"}))
@@ -15,30 +16,39 @@ void RunOptions::add_to(CLI::App& command) {
   command.add_option("--listen", listen, "HOST:PORT of the streams; port 0 takes any free one")
       ->capture_default_str();
   command.add_option("--port-file", port_file, "Receives the port once the streams are served");
-  command.add_flag("--insecure", insecure, "Listen on other than loopback addresses without tokens");
+  command.add_flag("--insecure", insecure,
+                   "Listen on other than loopback addresses without tokens");
   command.add_option("--runners", runners, "Threads that handle events, a connection each")
       ->check(CLI::Range(1, 64))
       ->capture_default_str();
   command.add_option("--batch", batch, "Events in one transaction, at most")
       ->check(CLI::Range(1, 100000))
       ->capture_default_str();
-  command.add_option("--max-attempts", max_attempts, "Attempts before an event becomes a dead letter")
+  command
+      .add_option("--max-attempts", max_attempts, "Attempts before an event becomes a dead letter")
       ->check(CLI::Range(1, 32000))
       ->capture_default_str();
-  command.add_option("--retry-delay", retry_delay, "Delay after the first failure; doubles each time")
+  command
+      .add_option("--retry-delay", retry_delay, "Delay after the first failure; doubles each time")
       ->capture_default_str();
-  command.add_option("--unhandled", unhandled, "What an event without a handler becomes: done or dead")
+  command
+      .add_option("--unhandled", unhandled, "What an event without a handler becomes: done or dead")
       ->check(CLI::IsMember({"done", "dead"}))
       ->capture_default_str();
   command.add_option("--shutdown-timeout", shutdown_timeout, "How long SIGTERM may take")
       ->capture_default_str();
-  command.add_option("--connect-timeout", connect_timeout, "How long to wait for the database at start")
+  command
+      .add_option("--connect-timeout", connect_timeout,
+                  "How long to wait for the database at start")
       ->capture_default_str();
   command.add_option("--sse-retry", sse_retry, "The reconnection delay that streams tell clients")
       ->capture_default_str();
-  command.add_option("--heartbeat", heartbeat, "A comment goes to a stream after this long without traffic")
+  command
+      .add_option("--heartbeat", heartbeat,
+                  "A comment goes to a stream after this long without traffic")
       ->capture_default_str();
-  command.add_option("--log-megabytes", log_megabytes, "Frames kept in memory for resuming clients")
+  command
+      .add_option("--log-megabytes", log_megabytes, "Frames kept in memory for resuming clients")
       ->check(CLI::Range(1, 65536))
       ->capture_default_str();
   command.add_option("--max-connections", max_connections, "Connections in all")
@@ -62,7 +72,8 @@ WorkerOptions RunOptions::worker_options(PgTarget target) const {
     if (parsed.ec != std::errc{} || parsed.ptr != end) port = 65536;
   }
   if (colon == std::string::npos || colon == 0 || port > 65535)
-    throw ConfigurationError("--listen " + listen + ": write HOST:PORT, e.g. 127.0.0.1:8080 or [::1]:8080");
+    throw ConfigurationError("--listen " + listen +
+                             ": write HOST:PORT, e.g. 127.0.0.1:8080 or [::1]:8080");
   options.host = listen.substr(0, colon);
   if (options.host.starts_with("[") && options.host.ends_with("]"))
     options.host = options.host.substr(1, options.host.size() - 2);
@@ -78,9 +89,10 @@ WorkerOptions RunOptions::worker_options(PgTarget target) const {
   options.shutdown_timeout = parse_duration(shutdown_timeout, "--shutdown-timeout");
   options.connect_timeout = parse_duration(connect_timeout, "--connect-timeout");
   options.retry_hint = parse_duration(sse_retry, "--sse-retry");
-  options.heartbeat = std::chrono::duration_cast<std::chrono::seconds>(
-      parse_duration(heartbeat, "--heartbeat"));
-  if (options.heartbeat.count() < 1) throw ConfigurationError("--heartbeat " + heartbeat + ": 1s at least");
+  options.heartbeat =
+      std::chrono::duration_cast<std::chrono::seconds>(parse_duration(heartbeat, "--heartbeat"));
+  if (options.heartbeat.count() < 1)
+    throw ConfigurationError("--heartbeat " + heartbeat + ": 1s at least");
   options.log_bytes = log_megabytes << 20;
   options.max_connections = max_connections;
   return options;
@@ -94,8 +106,8 @@ std::string invitation(const std::string& host, std::uint16_t port, const std::s
     text += "\nspillway is ready: http://" + shown_host + ":" + std::to_string(port) + "/\n";
   }
   if (!hint.empty())
-    text += "\nPaste this into another terminal, and the page moves:\n\n  psql '" + shown_url + "' -c " +
-            shell_quoted(hint) + "\n";
+    text += "\nPaste this into another terminal, and the page moves:\n\n  psql '" + shown_url +
+            "' -c " + shell_quoted(hint) + "\n";
   return text.empty() ? text : text + "\n";
 }
 

@@ -16,10 +16,13 @@ void add_status(CLI::App& app, Action& action) {
     std::string interval = "1s";
   };
   auto options = std::make_shared<Options>();
-  CLI::App* command = app.add_subcommand("status", "Queue depth, oldest age, retrying, dead, rates, head");
+  CLI::App* command =
+      app.add_subcommand("status", "Queue depth, oldest age, retrying, dead, rates, head");
   add_common(*command, options->common);
   command->add_flag("--json", options->json, "As JSON");
-  command->add_option("--interval", options->interval, "Time over which rates are measured; 0 for none")
+  command
+      ->add_option("--interval", options->interval,
+                   "Time over which rates are measured; 0 for none")
       ->capture_default_str();
   command->callback([&action, options] {
     action = [options] {
@@ -34,7 +37,8 @@ void add_status(CLI::App& app, Action& action) {
         const auto begin = clock::now();
         std::this_thread::sleep_for(interval);
         const Status after = read_status(connection);
-        rates = rates_between(status, after, std::chrono::duration<double>(clock::now() - begin).count());
+        rates = rates_between(status, after,
+                              std::chrono::duration<double>(clock::now() - begin).count());
         status = after;
       }
       if (options->json) {

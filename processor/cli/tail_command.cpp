@@ -100,8 +100,10 @@ void follow(const PgTarget& target, const Options& options, Place& place) {
         auto tail = reader.read_after(*place.head, 1000);
         print_all(options, tail.batch.broadcasts, place);
         more = tail.more;
-        if (more) place.head->position = tail.batch.broadcasts.back().position;
-        else place.head = tail.head;
+        if (more)
+          place.head->position = tail.batch.broadcasts.back().position;
+        else
+          place.head = tail.head;
       }
       continue;
     }
@@ -115,15 +117,20 @@ void follow(const PgTarget& target, const Options& options, Place& place) {
 
 void add_tail(CLI::App& app, Action& action) {
   auto options = std::make_shared<Options>();
-  CLI::App* command = app.add_subcommand("tail", "A stream in the terminal; survives lost connections");
+  CLI::App* command =
+      app.add_subcommand("tail", "A stream in the terminal; survives lost connections");
   add_common(*command, options->common);
-  command->add_option("channels", options->channels, "Channels; Prefix:* takes all that start with Prefix:")
+  command
+      ->add_option("channels", options->channels,
+                   "Channels; Prefix:* takes all that start with Prefix:")
       ->required();
-  command->add_option("--from", options->from, "now, earliest, or the position after which to begin")
+  command
+      ->add_option("--from", options->from, "now, earliest, or the position after which to begin")
       ->capture_default_str()
       ->check([](const std::string& text) {
         const bool number = !text.empty() && text.size() < 19 &&
-                            std::all_of(text.begin(), text.end(), [](unsigned char c) { return std::isdigit(c) != 0; });
+                            std::all_of(text.begin(), text.end(),
+                                        [](unsigned char c) { return std::isdigit(c) != 0; });
         return text == "now" || text == "earliest" || number
                    ? std::string()
                    : "--from: write now, earliest or a position, not " + text;

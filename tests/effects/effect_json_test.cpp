@@ -40,7 +40,9 @@ TEST(EffectJson, DefaultsMayBeWrittenOut) {
             (Effects{Insert{"t", json::object()}, SSEBroadcast{"c", "e", 1}}));
 }
 
-TEST(EffectJson, AnEmptyListIsNoEffects) { EXPECT_TRUE(effects_from_json(json::array()).empty()); }
+TEST(EffectJson, AnEmptyListIsNoEffects) {
+  EXPECT_TRUE(effects_from_json(json::array()).empty());
+}
 
 TEST(EffectJson, ErrorsNameIndexKindAndField) {
   EXPECT_EQ(error_of(R"({"Insert":{}})"), "effects must be an array of effects, not an object");
@@ -54,15 +56,18 @@ TEST(EffectJson, ErrorsNameIndexKindAndField) {
             "effect 1: unknown kind \"Instert\"; there is Insert, SSEBroadcast");
   EXPECT_EQ(error_of(R"([{"Insert":7}])"),
             "effect 0 (Insert): must be an object with table, data, on_conflict, not a number");
-  EXPECT_EQ(error_of(R"([{"Insert":{"data":{}}}])"), "effect 0 (Insert), field \"table\": is missing");
+  EXPECT_EQ(error_of(R"([{"Insert":{"data":{}}}])"),
+            "effect 0 (Insert), field \"table\": is missing");
   EXPECT_EQ(error_of(R"([{"Insert":{"table":1,"data":{}}}])"),
             "effect 0 (Insert), field \"table\": must be a string, not a number");
-  EXPECT_EQ(error_of(R"([{"Insert":{"table":"t","data":{},"on_conflict":"replace"}}])"),
-            "effect 0 (Insert), field \"on_conflict\": must be \"error\" or \"ignore\", not \"replace\"");
+  EXPECT_EQ(
+      error_of(R"([{"Insert":{"table":"t","data":{},"on_conflict":"replace"}}])"),
+      "effect 0 (Insert), field \"on_conflict\": must be \"error\" or \"ignore\", not \"replace\"");
   EXPECT_EQ(error_of(R"([{"Insert":{"table":"t","data":{},"tabel":"x"}}])"),
             "effect 0 (Insert), field \"tabel\": is unknown; there is table, data, on_conflict");
-  EXPECT_EQ(error_of(R"([{"SSEBroadcast":{"channel":"c","event_type":"e","data":1,"ephemeral":"no"}}])"),
-            "effect 0 (SSEBroadcast), field \"ephemeral\": must be true or false, not a string");
+  EXPECT_EQ(
+      error_of(R"([{"SSEBroadcast":{"channel":"c","event_type":"e","data":1,"ephemeral":"no"}}])"),
+      "effect 0 (SSEBroadcast), field \"ephemeral\": must be true or false, not a string");
 }
 
 }  // namespace

@@ -38,7 +38,8 @@ class ExecutorTest : public testing::Test {
 
 TEST_F(ExecutorTest, PostgreSQLConvertsEveryType) {
   database.query(
-      "CREATE TABLE t (i bigint, n numeric, b bool, d timestamptz, j jsonb, a int[], x text, u uuid,"
+      "CREATE TABLE t (i bigint, n numeric, b bool, d timestamptz, j jsonb, a int[], x text, u "
+      "uuid,"
       " e text DEFAULT 'default')");
   apply({{Insert{"t",
                  {{"i", 9007199254740993},
@@ -49,8 +50,7 @@ TEST_F(ExecutorTest, PostgreSQLConvertsEveryType) {
                   {"a", {1, 2, 3}},
                   {"x", "it's \"quoted\" \\ 日本\n"},
                   {"u", "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"}}}}});
-  const Rows rows = session.exec(
-      "SELECT i, n, b, d, j->'k'->>1, a[3], x, u, e FROM t");
+  const Rows rows = session.exec("SELECT i, n, b, d, j->'k'->>1, a[3], x, u, e FROM t");
   ASSERT_EQ(rows.size(), 1u);
   EXPECT_EQ(rows.text(0, 0), "9007199254740993");
   EXPECT_EQ(rows.text(0, 1), "1.5");
@@ -100,12 +100,14 @@ TEST_F(ExecutorTest, WrongTargetsAreNamed) {
             "effect 0 (Insert), field \"table\": there is no table \"nothere\"");
   EXPECT_EQ(compile_error({SSEBroadcast{"c", "e", 1}, Insert{"t", {{"c", 1}}}}),
             "effect 1 (Insert), field \"data\": table \"t\" has no column \"c\"; it has a, b");
-  EXPECT_EQ(compile_error({Insert{"spillway.events", {{"type", "x"}}}}),
-            "effect 0 (Insert), field \"table\": \"spillway.events\" names schema \"spillway\", which no "
-            "effect may write to");
-  EXPECT_EQ(compile_error({Insert{"pg_catalog.pg_class", {{"relname", "x"}}}}),
-            "effect 0 (Insert), field \"table\": \"pg_catalog.pg_class\" names schema \"pg_catalog\", "
-            "which no effect may write to");
+  EXPECT_EQ(
+      compile_error({Insert{"spillway.events", {{"type", "x"}}}}),
+      "effect 0 (Insert), field \"table\": \"spillway.events\" names schema \"spillway\", which no "
+      "effect may write to");
+  EXPECT_EQ(
+      compile_error({Insert{"pg_catalog.pg_class", {{"relname", "x"}}}}),
+      "effect 0 (Insert), field \"table\": \"pg_catalog.pg_class\" names schema \"pg_catalog\", "
+      "which no effect may write to");
   EXPECT_EQ(compile_error({Insert{"t", 7}}),
             "effect 0 (Insert), field \"data\": must be an object of columns or an array of such "
             "objects, not number");
@@ -114,14 +116,16 @@ TEST_F(ExecutorTest, WrongTargetsAreNamed) {
   EXPECT_EQ(compile_error({Insert{"t", {{"a", "\xff"}}}}),
             "effect 0 (Insert), field \"data\": contains text that is not valid UTF-8");
   EXPECT_EQ(compile_error({SSEBroadcast{"a\nb", "e", 1}}),
-            "effect 0 (SSEBroadcast), field \"channel\": contains a control character (line break, NUL …)");
+            "effect 0 (SSEBroadcast), field \"channel\": contains a control character (line break, "
+            "NUL …)");
 }
 
 TEST_F(ExecutorTest, AReservedTableIsRefusedAlsoByWayOfTheSearchPath) {
   session.exec("SET search_path = spillway, public");
-  EXPECT_EQ(compile_error({Insert{"dead_letters", {{"event_id", 1}}}}),
-            "effect 0 (Insert), field \"table\": \"dead_letters\" is a table of schema \"spillway\", "
-            "which no effect may write to");
+  EXPECT_EQ(
+      compile_error({Insert{"dead_letters", {{"event_id", 1}}}}),
+      "effect 0 (Insert), field \"table\": \"dead_letters\" is a table of schema \"spillway\", "
+      "which no effect may write to");
   EXPECT_EQ(compile_error({Insert{"pg_class", {{"relname", "x"}}}}),
             "effect 0 (Insert), field \"table\": \"pg_class\" is a table of schema \"pg_catalog\", "
             "which no effect may write to");
@@ -162,8 +166,8 @@ TEST_F(ExecutorTest, MoreColumnSetsThanAreRemembered) {
   EXPECT_EQ(database.number("SELECT count(*) FROM t"), rows);
 }
 
-// A batch leaves the same rows as its events one by one: random lists over tables with a foreign key,
-// a unique key, serials and a trigger that looks at another table.
+// A batch leaves the same rows as its events one by one: random lists over tables with a foreign
+// key, a unique key, serials and a trigger that looks at another table.
 TEST_F(ExecutorTest, GroupedLeavesTheRowsOfOneByOne) {
   const std::string schema = R"(
     CREATE TABLE %s_parent (id int PRIMARY KEY, n serial);
@@ -176,11 +180,16 @@ TEST_F(ExecutorTest, GroupedLeavesTheRowsOfOneByOne) {
   for (unsigned seed = 1; seed <= 25; ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
     std::mt19937 random(seed);
-    const auto pick = [&](int below) { return static_cast<int>(random() % static_cast<unsigned>(below)); };
+    const auto pick = [&](int below) {
+      return static_cast<int>(random() % static_cast<unsigned>(below));
+    };
     for (const std::string prefix : {"g", "o"}) {
-      std::string sql = "DROP TABLE IF EXISTS %s_child, %s_parent, %s_free, %s_seen;"
-                        "DROP FUNCTION IF EXISTS %s_count();" + schema;
-      for (std::size_t at = 0; (at = sql.find("%s", at)) != std::string::npos;) sql.replace(at, 2, prefix);
+      std::string sql =
+          "DROP TABLE IF EXISTS %s_child, %s_parent, %s_free, %s_seen;"
+          "DROP FUNCTION IF EXISTS %s_count();" +
+          schema;
+      for (std::size_t at = 0; (at = sql.find("%s", at)) != std::string::npos;)
+        sql.replace(at, 2, prefix);
       session.exec(sql);
     }
     executor.forget_schema();
@@ -190,14 +199,21 @@ TEST_F(ExecutorTest, GroupedLeavesTheRowsOfOneByOne) {
       std::vector<json> effects;
       for (int k = pick(4); k >= 0; --k) {
         switch (pick(4)) {
-          case 0: effects.push_back({{"t", "_parent"}, {"d", {{"id", ++parents}}}}); break;
+          case 0:
+            effects.push_back({{"t", "_parent"}, {"d", {{"id", ++parents}}}});
+            break;
           case 1:
-            if (parents > 0) effects.push_back({{"t", "_child"}, {"d", {{"parent", 1 + pick(parents)}, {"v", e}}}});
+            if (parents > 0)
+              effects.push_back(
+                  {{"t", "_child"}, {"d", {{"parent", 1 + pick(parents)}, {"v", e}}}});
             break;
           case 2:
-            effects.push_back({{"t", "_free"}, {"d", pick(2) ? json{{"v", e}} : json{{"v", e}, {"w", k}}}});
+            effects.push_back(
+                {{"t", "_free"}, {"d", pick(2) ? json{{"v", e}} : json{{"v", e}, {"w", k}}}});
             break;
-          default: effects.push_back({{"t", "_seen"}, {"d", {{"v", pick(30)}}}, {"ignore", true}}); break;
+          default:
+            effects.push_back({{"t", "_seen"}, {"d", {{"v", pick(30)}}}, {"ignore", true}});
+            break;
         }
       }
       events.push_back(effects);
@@ -207,8 +223,9 @@ TEST_F(ExecutorTest, GroupedLeavesTheRowsOfOneByOne) {
       for (const auto& effects : events) {
         Effects list;
         for (const auto& effect : effects)
-          list.push_back(Insert{prefix + effect["t"].get<std::string>(), effect["d"],
-                                effect.contains("ignore") ? OnConflict::ignore : OnConflict::error});
+          list.push_back(
+              Insert{prefix + effect["t"].get<std::string>(), effect["d"],
+                     effect.contains("ignore") ? OnConflict::ignore : OnConflict::error});
         lists.push_back(list);
       }
       return lists;
@@ -216,9 +233,10 @@ TEST_F(ExecutorTest, GroupedLeavesTheRowsOfOneByOne) {
     apply(with_prefix("g"));
     for (const auto& effects : with_prefix("o")) executor.apply_each(executor.compile(effects));
     for (const std::string table : {"_parent", "_child", "_free", "_seen"})
-      EXPECT_EQ(database.number("SELECT count(*) FROM ((TABLE g" + table + " EXCEPT ALL TABLE o" + table +
-                                ") UNION ALL (TABLE o" + table + " EXCEPT ALL TABLE g" + table + ")) d"),
-                0)
+      EXPECT_EQ(
+          database.number("SELECT count(*) FROM ((TABLE g" + table + " EXCEPT ALL TABLE o" + table +
+                          ") UNION ALL (TABLE o" + table + " EXCEPT ALL TABLE g" + table + ")) d"),
+          0)
           << table;
     EXPECT_GT(database.number("SELECT count(*) FROM g_free"), 0);
   }

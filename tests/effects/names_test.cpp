@@ -27,7 +27,8 @@ TEST(Names, WhatIsNoTableNameIsSaid) {
   EXPECT_EQ(problem_of_table(""), "is empty");
   EXPECT_EQ(problem_of_table("shop."), "is empty");
   EXPECT_EQ(problem_of_table(".items"), "is empty");
-  EXPECT_EQ(problem_of_table("a.b.c"), "has more than one dot; write \"table\" or \"schema.table\"");
+  EXPECT_EQ(problem_of_table("a.b.c"),
+            "has more than one dot; write \"table\" or \"schema.table\"");
   EXPECT_EQ(problem_of_table(std::string(64, 'x')), "is longer than 63 bytes");
   EXPECT_EQ(problem_of_table(std::string("a\0b", 3)), "contains a NUL byte");
   EXPECT_EQ(problem_of_table("\xff"), "is not valid UTF-8");
@@ -46,7 +47,8 @@ TEST(Names, ChannelsAreOneLineOfText) {
   EXPECT_EQ(problem_of_channel(std::string(256, 'c')), "is longer than 255 bytes");
   EXPECT_EQ(problem_of_channel(""), "is empty");
   for (const char c : {'\n', '\r', '\0', '\x7f', '\t'})
-    EXPECT_EQ(problem_of_channel(std::string("a") + c), "contains a control character (line break, NUL …)");
+    EXPECT_EQ(problem_of_channel(std::string("a") + c),
+              "contains a control character (line break, NUL …)");
   EXPECT_EQ(problem_of_channel("\xc3("), "is not valid UTF-8");
   EXPECT_EQ(problem_of_event_type(""), "");
   EXPECT_EQ(problem_of_event_type("a\nid: 7"), "contains a control character (line break, NUL …)");

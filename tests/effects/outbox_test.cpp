@@ -47,9 +47,11 @@ TEST(Outbox, PositionsAreDenseAndEphemeralOnesCarryTheOneBefore) {
       {3, "c", "E", R"({"k":"v,{}\"\\"})", false},
   };
   EXPECT_EQ(batch.broadcasts, expected);
-  EXPECT_EQ(database.value("SELECT string_agg(position || ':' || channel || ':' || data || ':' || event_id, ' '"
-                           " ORDER BY position) FROM spillway.broadcasts"),
-            R"(1:a:1:7 2:b:"two\nlines":7 3:c:{"k":"v,{}\"\\"}:8)");
+  EXPECT_EQ(
+      database.value(
+          "SELECT string_agg(position || ':' || channel || ':' || data || ':' || event_id, ' '"
+          " ORDER BY position) FROM spillway.broadcasts"),
+      R"(1:a:1:7 2:b:"two\nlines":7 3:c:{"k":"v,{}\"\\"}:8)");
   EXPECT_EQ(database.value("SELECT string_agg(number || ':' || position, ' ' ORDER BY number)"
                            " FROM spillway.ephemeral_broadcasts"),
             "1:1 2:2");
@@ -72,7 +74,8 @@ TEST(Outbox, ARolledBackBatchLeavesNoHole) {
   EXPECT_EQ(database.number("SELECT last FROM spillway.stream_head"), 1);
 }
 
-// Whoever sees position N must see all below it: the row lock on the head orders positions as commits.
+// Whoever sees position N must see all below it: the row lock on the head orders positions as
+// commits.
 TEST(Outbox, PositionsFollowTheOrderOfCommits) {
   Database database;
   std::atomic<bool> finished{false};
@@ -98,7 +101,8 @@ TEST(Outbox, PositionsFollowTheOrderOfCommits) {
   std::jthread watcher([&] {
     PgConnection session(database.target());
     while (!finished) {
-      const Rows rows = session.exec("SELECT count(*), coalesce(max(position), 0) FROM spillway.broadcasts");
+      const Rows rows =
+          session.exec("SELECT count(*), coalesce(max(position), 0) FROM spillway.broadcasts");
       ASSERT_EQ(rows.text(0, 0), rows.text(0, 1));
     }
   });

@@ -18,7 +18,8 @@ std::shared_ptr<const WriteShape> shape(std::shared_ptr<const Table> of) {
 }
 
 // Groups as "oid:rows", in order.
-std::string group(const std::vector<std::pair<std::shared_ptr<const WriteShape>, std::string>>& writes) {
+std::string group(
+    const std::vector<std::pair<std::shared_ptr<const WriteShape>, std::string>>& writes) {
   WriteGrouping grouping;
   for (const auto& [of, rows] : writes) grouping.add({of, rows, 0});
   std::string text;

@@ -21,11 +21,12 @@ class ArgumentsTest : public testing::Test {
   }
 
   void parse(std::vector<std::string> arguments) {
-    auto all = with_other_sources(app, arguments, [&](const std::string& name) -> std::optional<std::string> {
-      const auto found = environment.find(name);
-      if (found == environment.end()) return std::nullopt;
-      return found->second;
-    });
+    auto all = with_other_sources(app, arguments,
+                                  [&](const std::string& name) -> std::optional<std::string> {
+                                    const auto found = environment.find(name);
+                                    if (found == environment.end()) return std::nullopt;
+                                    return found->second;
+                                  });
     std::reverse(all.begin(), all.end());
     app.parse(std::move(all));
   }
@@ -53,7 +54,8 @@ TEST_F(ArgumentsTest, FlagsWinOverTheEnvironmentAndThatOverTheFile) {
 }
 
 TEST_F(ArgumentsTest, ListsAndFlags) {
-  environment = {{"SPILLWAY_HANDLERS", "a.so:b.so"}, {"SPILLWAY_INSECURE", "true"}, {"SPILLWAY_ROLES", "sse"}};
+  environment = {
+      {"SPILLWAY_HANDLERS", "a.so:b.so"}, {"SPILLWAY_INSECURE", "true"}, {"SPILLWAY_ROLES", "sse"}};
   parse({"run"});
   EXPECT_EQ(options.handlers, (std::vector<std::string>{"a.so", "b.so"}));
   EXPECT_TRUE(options.insecure);
@@ -67,7 +69,8 @@ TEST_F(ArgumentsTest, AListOnTheCommandLineReplacesTheOthers) {
 }
 
 TEST_F(ArgumentsTest, TheFileMayHaveASectionOfTheCommand) {
-  parse({"run", "--config", file("[run]\nhandlers = [\"a.so\", \"b.so\"]\nmax_attempts = 9\n[other]\nx = 1\n")});
+  parse({"run", "--config",
+         file("[run]\nhandlers = [\"a.so\", \"b.so\"]\nmax_attempts = 9\n[other]\nx = 1\n")});
   EXPECT_EQ(options.handlers, (std::vector<std::string>{"a.so", "b.so"}));
   EXPECT_EQ(options.max_attempts, 9);
 }
@@ -77,7 +80,8 @@ TEST_F(ArgumentsTest, WhatTheFileMisspellsIsSaid) {
     parse({"run", "--config", file("lisen = \"x\"\n")});
     FAIL();
   } catch (const CLI::ParseError& error) {
-    EXPECT_NE(std::string(error.what()).find("has no option \"lisen\""), std::string::npos) << error.what();
+    EXPECT_NE(std::string(error.what()).find("has no option \"lisen\""), std::string::npos)
+        << error.what();
   }
   EXPECT_THROW(parse({"run", "--config", "/nonexistent.toml"}), CLI::ParseError);
 }

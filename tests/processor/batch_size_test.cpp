@@ -7,7 +7,9 @@ namespace {
 
 using std::chrono::milliseconds;
 
-TEST(BatchSize, StartsAtTheMost) { EXPECT_EQ(BatchSize(1000).next(), 1000u); }
+TEST(BatchSize, StartsAtTheMost) {
+  EXPECT_EQ(BatchSize(1000).next(), 1000u);
+}
 
 TEST(BatchSize, ShrinksWhenBatchesTakeTooLongAndGrowsWhenTheyAreFullAndQuick) {
   BatchSize size(1000, milliseconds(500));
@@ -15,7 +17,7 @@ TEST(BatchSize, ShrinksWhenBatchesTakeTooLongAndGrowsWhenTheyAreFullAndQuick) {
   EXPECT_EQ(size.next(), 500u);
   size.succeeded(500, milliseconds(400));  // neither slow nor quick
   EXPECT_EQ(size.next(), 500u);
-  size.succeeded(100, milliseconds(1));    // quick, but not full
+  size.succeeded(100, milliseconds(1));  // quick, but not full
   EXPECT_EQ(size.next(), 500u);
   size.succeeded(500, milliseconds(100));
   EXPECT_EQ(size.next(), 1000u);

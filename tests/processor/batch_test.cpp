@@ -25,15 +25,17 @@ class BatchTest : public testing::Test {
       return Effects{Insert{"rows", {{"event", event.id}}}};
     });
     registry.on("BadColumn", [](const Event&) { return Effects{Insert{"rows", {{"w", 1}}}}; });
-    registry.on("BadValue", [](const Event&) { return Effects{SSEBroadcast{"x", "x", 1}, Insert{"rows", {{"v", "abc"}}}}; });
+    registry.on("BadValue", [](const Event&) {
+      return Effects{SSEBroadcast{"x", "x", 1}, Insert{"rows", {{"v", "abc"}}}};
+    });
     options.retry.max_attempts = 3;
     options.retry.base = std::chrono::milliseconds(0);
     sinks.broadcast = [this](const sse::BroadcastBatch& batch) { broadcasts.push_back(batch); };
   }
 
   void insert(const std::string& type, const std::string& stream = "", int v = 0) {
-    database.query("INSERT INTO spillway.events (type, stream, payload) VALUES ('" + type + "', nullif('" + stream +
-                   "', ''), '{\"v\":" + std::to_string(v) + "}')");
+    database.query("INSERT INTO spillway.events (type, stream, payload) VALUES ('" + type +
+                   "', nullif('" + stream + "', ''), '{\"v\":" + std::to_string(v) + "}')");
   }
 
   // Batches until nothing is left that could be done now, as a runner would do them.
@@ -57,7 +59,8 @@ class BatchTest : public testing::Test {
   }
 
   std::string statuses() {
-    return database.value("SELECT string_agg(status, ' ' ORDER BY event_id) FROM spillway.event_status");
+    return database.value(
+        "SELECT string_agg(status, ' ' ORDER BY event_id) FROM spillway.event_status");
   }
 
   Database database;
@@ -87,9 +90,13 @@ TEST_F(BatchTest, EffectsCompletionAndBroadcastsCommitTogether) {
 }
 
 TEST_F(BatchTest, WhatIsVisibleTogetherRunsInIdOrder) {
-  database.query("INSERT INTO spillway.events (type, stream) SELECT 'Row', 's' || (g % 20) FROM generate_series(1, 500) g");
+  database.query(
+      "INSERT INTO spillway.events (type, stream) SELECT 'Row', 's' || (g % 20) FROM "
+      "generate_series(1, 500) g");
   drain(1000);
-  EXPECT_EQ(database.number("SELECT count(*) FROM rows r JOIN rows l ON l.n = r.n - 1 WHERE l.event > r.event"), 0);
+  EXPECT_EQ(database.number(
+                "SELECT count(*) FROM rows r JOIN rows l ON l.n = r.n - 1 WHERE l.event > r.event"),
+            0);
   EXPECT_EQ(database.number("SELECT count(*) FROM rows"), 500);
 }
 
@@ -109,11 +116,14 @@ TEST_F(BatchTest, AnEventWithoutAHandlerIsDeadWhenRefused) {
 }
 
 TEST_F(BatchTest, TheStarHandlesEveryTypeAfterItsOwnHandlers) {
-  registry.on("*", [](const Event& event) { return Effects{SSEBroadcast{"all", event.type, nullptr}}; });
+  registry.on("*", [](const Event& event) {
+    return Effects{SSEBroadcast{"all", event.type, nullptr}};
+  });
   insert("Row");
   insert("Nobody");
   drain();
-  EXPECT_EQ(database.value("SELECT string_agg(channel || ':' || event_type, ' ' ORDER BY position) FROM spillway.broadcasts"),
+  EXPECT_EQ(database.value("SELECT string_agg(channel || ':' || event_type, ' ' ORDER BY position) "
+                           "FROM spillway.broadcasts"),
             "rows:Row all:Row all:Nobody");
 }
 
@@ -126,9 +136,12 @@ TEST_F(BatchTest, ErrorsThatNoRetryCanMendAreDeadAtOnceWithTheirMessage) {
   drain(1000);
   EXPECT_EQ(database.number("SELECT count(*) FROM rows"), 90);
   EXPECT_EQ(database.number("SELECT count(*) FROM spillway.broadcasts"), 90);
-  EXPECT_EQ(database.value("SELECT string_agg(concat_ws('|', error, sqlstate, attempts), E'\\n' ORDER BY event_id) FROM spillway.dead_letters"),
-            "event 31 (BadColumn): effect 0 (Insert), field \"data\": table \"rows\" has no column \"w\"; it has event, n, v|1\n"
-            "event 62 (BadValue): effect 1 (Insert into rows): invalid input syntax for type integer: \"abc\"|22P02|1");
+  EXPECT_EQ(database.value("SELECT string_agg(concat_ws('|', error, sqlstate, attempts), E'\\n' "
+                           "ORDER BY event_id) FROM spillway.dead_letters"),
+            "event 31 (BadColumn): effect 0 (Insert), field \"data\": table \"rows\" has no column "
+            "\"w\"; it has event, n, v|1\n"
+            "event 62 (BadValue): effect 1 (Insert into rows): invalid input syntax for type "
+            "integer: \"abc\"|22P02|1");
 }
 
 TEST_F(BatchTest, OtherErrorsAreTriedAgainUpToTheAttempts) {
@@ -139,17 +152,25 @@ TEST_F(BatchTest, OtherErrorsAreTriedAgainUpToTheAttempts) {
   drain();
   EXPECT_EQ(statuses(), "dead dead done done");
   EXPECT_EQ(database.number("SELECT count(*) FROM rows"), 2);
-  EXPECT_EQ(database.value("SELECT sqlstate || attempts FROM spillway.dead_letters WHERE event_id = 1"), "235143");
-  EXPECT_NE(database.value("SELECT error FROM spillway.dead_letters WHERE event_id = 1").find("violates check constraint \"rows_v_check\""),
+  EXPECT_EQ(
+      database.value("SELECT sqlstate || attempts FROM spillway.dead_letters WHERE event_id = 1"),
+      "235143");
+  EXPECT_NE(database.value("SELECT error FROM spillway.dead_letters WHERE event_id = 1")
+                .find("violates check constraint \"rows_v_check\""),
             std::string::npos);
-  EXPECT_EQ(database.value("SELECT error || attempts FROM spillway.dead_letters WHERE event_id = 2"),
-            "event 2 (Throw): the handler threw: no \xef\xbf\xbd luck3");
+  EXPECT_EQ(
+      database.value("SELECT error || attempts FROM spillway.dead_letters WHERE event_id = 2"),
+      "event 2 (Throw): the handler threw: no \xef\xbf\xbd luck3");
 }
 
 TEST_F(BatchTest, TheEventsOwnMaxAttemptsWins) {
-  database.query("INSERT INTO spillway.events (type, max_attempts) VALUES ('Throw', 1), ('Throw', 2)");
+  database.query(
+      "INSERT INTO spillway.events (type, max_attempts) VALUES ('Throw', 1), ('Throw', 2)");
   drain();
-  EXPECT_EQ(database.value("SELECT string_agg(attempts::text, ' ' ORDER BY event_id) FROM spillway.dead_letters"), "1 2");
+  EXPECT_EQ(
+      database.value(
+          "SELECT string_agg(attempts::text, ' ' ORDER BY event_id) FROM spillway.dead_letters"),
+      "1 2");
 }
 
 TEST_F(BatchTest, ARetryingEventHoldsBackItsOwnStreamOnly) {
@@ -168,7 +189,8 @@ TEST_F(BatchTest, ARetryingEventHoldsBackItsOwnStreamOnly) {
   database.query("UPDATE spillway.waiting SET due_at = now(), attempts = 2 WHERE event_id = 2");
   drain();
   EXPECT_EQ(statuses(), "done dead done done done done");
-  EXPECT_EQ(database.value("SELECT string_agg(event::text, ' ' ORDER BY n) FROM rows"), "1 4 6 3 5");
+  EXPECT_EQ(database.value("SELECT string_agg(event::text, ' ' ORDER BY n) FROM rows"),
+            "1 4 6 3 5");
   EXPECT_EQ(database.number("SELECT count(*) FROM spillway.waiting"), 0);
 }
 
@@ -185,29 +207,36 @@ TEST_F(BatchTest, AStreamThatWaitsLongIsCaughtUpInPortions) {
   options.retry.base = std::chrono::hours(2);
   insert("Throw", "s");
   drain();
-  database.query("INSERT INTO spillway.events (type, stream) SELECT 'Row', 's' FROM generate_series(1, 50)");
+  database.query(
+      "INSERT INTO spillway.events (type, stream) SELECT 'Row', 's' FROM generate_series(1, 50)");
   drain(7);
   EXPECT_EQ(database.number("SELECT count(*) FROM spillway.waiting"), 51);
   database.query("UPDATE spillway.waiting SET due_at = now(), attempts = 2 WHERE event_id = 1");
   drain(7);
   EXPECT_EQ(database.number("SELECT count(*) FROM rows"), 50);
-  EXPECT_EQ(database.number("SELECT count(*) FROM rows r JOIN rows l ON l.n = r.n - 1 WHERE l.event > r.event"), 0);
+  EXPECT_EQ(database.number(
+                "SELECT count(*) FROM rows r JOIN rows l ON l.n = r.n - 1 WHERE l.event > r.event"),
+            0);
 }
 
 TEST_F(BatchTest, AConstraintThatIsCheckedAtCommitIsPinnedOnItsEvent) {
-  database.query("CREATE TABLE parents (id int PRIMARY KEY);"
-                 "CREATE TABLE children (parent int REFERENCES parents DEFERRABLE INITIALLY DEFERRED)");
-  registry.on("Family", [](const Event& event) {  // the child first: only a deferred check allows that
-    Effects effects{Insert{"children", {{"parent", event.id}}}};
-    if (event.payload.value("v", 0) == 0) effects.push_back(Insert{"parents", {{"id", event.id}}});
-    return effects;
-  });
+  database.query(
+      "CREATE TABLE parents (id int PRIMARY KEY);"
+      "CREATE TABLE children (parent int REFERENCES parents DEFERRABLE INITIALLY DEFERRED)");
+  registry.on("Family",
+              [](const Event& event) {  // the child first: only a deferred check allows that
+                Effects effects{Insert{"children", {{"parent", event.id}}}};
+                if (event.payload.value("v", 0) == 0)
+                  effects.push_back(Insert{"parents", {{"id", event.id}}});
+                return effects;
+              });
   for (int i = 0; i < 10; ++i) insert("Family");
   insert("Family", "", 1);
   for (int i = 0; i < 10; ++i) insert("Family");
   drain(1000);
   EXPECT_EQ(database.number("SELECT count(*) FROM children"), 20);
-  EXPECT_EQ(database.value("SELECT event_id || ' ' || sqlstate FROM spillway.dead_letters"), "11 23503");
+  EXPECT_EQ(database.value("SELECT event_id || ' ' || sqlstate FROM spillway.dead_letters"),
+            "11 23503");
 }
 
 TEST_F(BatchTest, WhatOnlyTheOutboxRefusesIsPinnedOnItsEvent) {
@@ -222,7 +251,8 @@ TEST_F(BatchTest, WhatOnlyTheOutboxRefusesIsPinnedOnItsEvent) {
   session.exec("SET max_stack_depth = '100kB'");
   drain(16);
   EXPECT_EQ(database.number("SELECT count(*) FROM rows"), 10);
-  EXPECT_EQ(database.value("SELECT event_id || ' ' || sqlstate FROM spillway.dead_letters"), "6 54001");
+  EXPECT_EQ(database.value("SELECT event_id || ' ' || sqlstate FROM spillway.dead_letters"),
+            "6 54001");
 }
 
 TEST_F(BatchTest, ASchemaThatChangesUnderTheWorkerIsNoticed) {

@@ -22,7 +22,8 @@ TEST(HandlerLibrary, FillsTheRegistry) {
   EXPECT_EQ(registry.find("Other"), nullptr);
   Event event;
   event.payload = {{"a", 1}};
-  EXPECT_EQ(registry.find("Good")->at(0)(event), (Effects{SSEBroadcast{"good", "Good", {{"a", 1}}}}));
+  EXPECT_EQ(registry.find("Good")->at(0)(event),
+            (Effects{SSEBroadcast{"good", "Good", {{"a", 1}}}}));
 }
 
 TEST(HandlerLibrary, OneOfAnotherVersionIsRefusedAndBothAreNamed) {

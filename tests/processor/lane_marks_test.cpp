@@ -50,14 +50,16 @@ TEST(LaneMarks, WithoutAnXidNothingIsClaimedToBeSettled) {
 
 TEST(LaneMarks, LanesAreIndependent) {
   LaneMarks marks(2);
-  for (std::uint64_t xid = 10; xid < 40; xid += 10) marks.committed(0, marks.begin(0, xid), {5, false, xid});
+  for (std::uint64_t xid = 10; xid < 40; xid += 10)
+    marks.committed(0, marks.begin(0, xid), {5, false, xid});
   EXPECT_EQ(marks.begin(0, 100).from, 6u);
   EXPECT_EQ(marks.begin(1, 100).from, 0u);
 }
 
-// A model of PostgreSQL: transactions get an xid, draw seqs, commit in any order; a claim reads what its
-// snapshot shows from the mark on. Nothing may be left behind the mark. As in PostgreSQL, a snapshot
-// knows only xids up to the newest that has ended: those that run beyond it do not lower its xmin.
+// A model of PostgreSQL: transactions get an xid, draw seqs, commit in any order; a claim reads
+// what its snapshot shows from the mark on. Nothing may be left behind the mark. As in PostgreSQL,
+// a snapshot knows only xids up to the newest that has ended: those that run beyond it do not lower
+// its xmin.
 TEST(LaneMarks, NothingIsEverLeftBehindInAnyInterleaving) {
   for (unsigned seed = 1; seed <= 300; ++seed) {
     std::mt19937 random(seed);
@@ -87,7 +89,8 @@ TEST(LaneMarks, NothingIsEverLeftBehindInAnyInterleaving) {
         running.erase(running.begin() + at);
       }
       std::vector<std::uint64_t> read;
-      for (auto it = visible.lower_bound(claim.from); it != visible.end() && read.size() < limit; ++it)
+      for (auto it = visible.lower_bound(claim.from); it != visible.end() && read.size() < limit;
+           ++it)
         read.push_back(*it);
       const std::uint64_t xid = read.empty() ? 0 : next_xid++;
       // Others begin, insert and end before this one is committed.
@@ -95,15 +98,19 @@ TEST(LaneMarks, NothingIsEverLeftBehindInAnyInterleaving) {
       if (xid != 0) newest_ended = std::max(newest_ended, xid);
       if (pick(10) == 0) return;  // rolled back
       for (const auto seq : read) visible.erase(seq), ++handled_rows;
-      marks.committed(0, claim, {read.empty() ? std::nullopt : std::optional(read.back()),
-                                 read.size() == limit, xid});
+      marks.committed(
+          0, claim,
+          {read.empty() ? std::nullopt : std::optional(read.back()), read.size() == limit, xid});
       moved = moved || claim.from > 1;
     };
     for (int step = 0; step < 400; ++step) {
       switch (pick(5)) {
-        case 0: running.push_back({next_xid++, {}}); break;
+        case 0:
+          running.push_back({next_xid++, {}});
+          break;
         case 1:
-          if (!running.empty()) running[pick(static_cast<unsigned>(running.size()))].seqs.push_back(next_seq++);
+          if (!running.empty())
+            running[pick(static_cast<unsigned>(running.size()))].seqs.push_back(next_seq++);
           break;
         case 2:
           if (!running.empty()) {
@@ -114,7 +121,9 @@ TEST(LaneMarks, NothingIsEverLeftBehindInAnyInterleaving) {
             running.erase(running.begin() + at);
           }
           break;
-        default: claim_once(1 + pick(6)); break;
+        default:
+          claim_once(1 + pick(6));
+          break;
       }
     }
     for (const auto& transaction : running)

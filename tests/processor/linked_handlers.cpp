@@ -1,4 +1,5 @@
-// A program with handlers linked in, as a worker of one's own has: they are found without a library.
+// A program with handlers linked in, as a worker of one's own has: they are found without a
+// library.
 #include <cstdio>
 
 #include "processor/handler_library.hpp"

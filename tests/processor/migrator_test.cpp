@@ -51,7 +51,8 @@ TEST(Migrator, AFailedMigrationLeavesNothingBehind) {
 
 TEST(Migrator, ANewerSchemaIsRefused) {
   Database database;
-  database.query("INSERT INTO spillway.migrations (version, name) VALUES (9999, 'from the future')");
+  database.query(
+      "INSERT INTO spillway.migrations (version, name) VALUES (9999, 'from the future')");
   PgConnection session(database.target());
   EXPECT_THROW(check_schema_version(session), SchemaVersionError);
   EXPECT_THROW(migrate(session), SchemaVersionError);

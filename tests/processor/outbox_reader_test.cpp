@@ -13,16 +13,20 @@ class OutboxReaderTest : public testing::Test {
  protected:
   // Positions 1 to `count`: channel a:1, b:1, a:2, b:2, a:1, …
   void fill(int count) {
-    database.query("INSERT INTO spillway.broadcasts (position, channel, event_type, data) SELECT g,"
-                   " (ARRAY['a:1', 'b:1', 'a:2', 'b:2'])[1 + (g - 1) % 4], 'E', to_json(g) FROM"
-                   " generate_series(1, " + std::to_string(count) + ") g;"
-                   "UPDATE spillway.stream_head SET last = " + std::to_string(count));
+    database.query(
+        "INSERT INTO spillway.broadcasts (position, channel, event_type, data) SELECT g,"
+        " (ARRAY['a:1', 'b:1', 'a:2', 'b:2'])[1 + (g - 1) % 4], 'E', to_json(g) FROM"
+        " generate_series(1, " +
+        std::to_string(count) +
+        ") g;"
+        "UPDATE spillway.stream_head SET last = " +
+        std::to_string(count));
   }
   std::string page(const std::vector<std::string>& channels, std::optional<std::uint64_t> after,
                    std::size_t limit) {
     const auto read = reader.read_page({channels, after, limit});
-    std::string text = std::to_string(read.floor) + ".." + std::to_string(read.head.position) + " upto " +
-                       std::to_string(read.upto) + ":";
+    std::string text = std::to_string(read.floor) + ".." + std::to_string(read.head.position) +
+                       " upto " + std::to_string(read.upto) + ":";
     for (const auto& broadcast : read.broadcasts) text += " " + std::to_string(broadcast.position);
     return text;
   }
@@ -50,15 +54,19 @@ TEST_F(OutboxReaderTest, SeveralChannelsAndPrefixesComeInCommitOrder) {
 
 TEST_F(OutboxReaderTest, EarliestBeginsAtTheFloor) {
   fill(8);
-  database.query("DELETE FROM spillway.broadcasts WHERE position <= 4; UPDATE spillway.stream_head SET floor = 4");
+  database.query(
+      "DELETE FROM spillway.broadcasts WHERE position <= 4; UPDATE spillway.stream_head SET floor "
+      "= 4");
   EXPECT_EQ(page({"a:1"}, std::nullopt, 10), "4..8 upto 8: 5");
   EXPECT_EQ(page({"a:1"}, 0, 10), "4..8 upto 8: 5");
 }
 
 TEST_F(OutboxReaderTest, StringsAreTextAndAnythingElseIsAsWritten) {
-  database.query("INSERT INTO spillway.broadcasts (position, channel, event_type, data) VALUES"
-                 " (1, 'c', 'E', '\"two\\nlines \\u00e9\"'), (2, 'c', 'E', '{\"b\":1,\"a\":[ ]}'), (3, 'c', 'E', 'null');"
-                 "UPDATE spillway.stream_head SET last = 3");
+  database.query(
+      "INSERT INTO spillway.broadcasts (position, channel, event_type, data) VALUES"
+      " (1, 'c', 'E', '\"two\\nlines \\u00e9\"'), (2, 'c', 'E', '{\"b\":1,\"a\":[ ]}'), (3, 'c', "
+      "'E', 'null');"
+      "UPDATE spillway.stream_head SET last = 3");
   const auto read = reader.read_page({{"c"}, 0, 10});
   ASSERT_EQ(read.broadcasts.size(), 3u);
   EXPECT_EQ(read.broadcasts[0].data, "two\nlines é");
@@ -68,9 +76,11 @@ TEST_F(OutboxReaderTest, StringsAreTextAndAnythingElseIsAsWritten) {
 
 TEST_F(OutboxReaderTest, TheTailInterleavesEphemeralOnes) {
   fill(4);
-  database.query("INSERT INTO spillway.ephemeral_broadcasts (number, position, channel, event_type, data) VALUES"
-                 " (1, 0, 'x', 'E', '1'), (2, 2, 'x', 'E', '2'), (3, 2, 'x', 'E', '3');"
-                 "UPDATE spillway.stream_head SET last_ephemeral = 3");
+  database.query(
+      "INSERT INTO spillway.ephemeral_broadcasts (number, position, channel, event_type, data) "
+      "VALUES"
+      " (1, 0, 'x', 'E', '1'), (2, 2, 'x', 'E', '2'), (3, 2, 'x', 'E', '3');"
+      "UPDATE spillway.stream_head SET last_ephemeral = 3");
   const auto tail = reader.read_after({"", 0, 0}, 100);
   std::string order;
   for (const auto& broadcast : tail.batch.broadcasts)
@@ -82,8 +92,10 @@ TEST_F(OutboxReaderTest, TheTailInterleavesEphemeralOnes) {
 
 TEST_F(OutboxReaderTest, LostEphemeralOnesAreSkipped) {
   fill(2);
-  database.query("INSERT INTO spillway.ephemeral_broadcasts (number, position, channel, event_type, data) VALUES"
-                 " (8, 2, 'x', 'E', '8'); UPDATE spillway.stream_head SET last_ephemeral = 8");
+  database.query(
+      "INSERT INTO spillway.ephemeral_broadcasts (number, position, channel, event_type, data) "
+      "VALUES"
+      " (8, 2, 'x', 'E', '8'); UPDATE spillway.stream_head SET last_ephemeral = 8");
   auto tail = reader.read_after({"", 2, 5}, 100);
   EXPECT_EQ(tail.lost_ephemeral, 7u);
   EXPECT_EQ(tail.batch.base_ephemeral, 7u);

@@ -71,15 +71,17 @@ TEST(HidePassword, InUrlsAndWords) {
   EXPECT_EQ(hide_password("postgresql://joe:s3cret@host/db"), "postgresql://joe:***@host/db");
   EXPECT_EQ(hide_password("host=h password=s3cret user=u"), "host=h password=*** user=u");
   EXPECT_EQ(hide_password("password = 's3 cret' x"), "password = *** x");
-  EXPECT_EQ(hide_password("postgresql:///db?password=s3cret&x=1"), "postgresql:///db?password=***&x=1");
+  EXPECT_EQ(hide_password("postgresql:///db?password=s3cret&x=1"),
+            "postgresql:///db?password=***&x=1");
   EXPECT_EQ(hide_password("nothing to hide"), "nothing to hide");
 }
 
 TEST(OneLineMessage, KeepsMessageAndDetail) {
   EXPECT_EQ(one_line_message("ERROR:  duplicate key\nDETAIL:  Key (a)=(1) already exists.\n"),
             "duplicate key; Key (a)=(1) already exists.");
-  EXPECT_EQ(one_line_message("FEHLER:  Spalte fehlt\nLINE 1: SELECT x\n               ^\nHINT:  y\n"),
-            "Spalte fehlt");
+  EXPECT_EQ(
+      one_line_message("FEHLER:  Spalte fehlt\nLINE 1: SELECT x\n               ^\nHINT:  y\n"),
+      "Spalte fehlt");
   EXPECT_EQ(one_line_message("could not connect\n\tIs the server running?\n"),
             "could not connect; Is the server running?");
 }

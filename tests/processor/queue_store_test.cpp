@@ -25,7 +25,8 @@ class QueueStoreTest : public testing::Test {
     const auto lanes = all_lanes();
     const auto claimed = from.claim_queue(lanes, from_the_start, limit, bytes);
     std::string ids = claimed.cut ? "cut" : "all";
-    for (const auto& event : claimed.events) ids += " " + std::to_string(event.event.id) + (event.held ? "h" : "");
+    for (const auto& event : claimed.events)
+      ids += " " + std::to_string(event.event.id) + (event.held ? "h" : "");
     return ids;
   }
 
@@ -66,7 +67,8 @@ TEST_F(QueueStoreTest, TheReadAfterTheLockDoesNotSeeWhatTheFormerOwnerFinished) 
 }
 
 TEST_F(QueueStoreTest, ClaimsAreLaneByLaneInOrderAndKnowWhenTheyWereCut) {
-  database.query("INSERT INTO spillway.events (type, stream) SELECT 'A', 's' FROM generate_series(1, 5)");
+  database.query(
+      "INSERT INTO spillway.events (type, stream) SELECT 'A', 's' FROM generate_series(1, 5)");
   store.begin();
   EXPECT_EQ(claim(store, 3), "cut 1 2 3");
   EXPECT_EQ(claim(store, 6), "all 1 2 3 4 5");
@@ -74,9 +76,10 @@ TEST_F(QueueStoreTest, ClaimsAreLaneByLaneInOrderAndKnowWhenTheyWereCut) {
 }
 
 TEST_F(QueueStoreTest, AClaimIsBoundedInBytesButTakesOneAtLeast) {
-  database.query("ALTER TABLE spillway.events ALTER COLUMN payload SET STORAGE EXTERNAL;"
-                 "INSERT INTO spillway.events (type, stream, payload) SELECT 'A', 's',"
-                 " jsonb_build_object('x', repeat('y', 10000)) FROM generate_series(1, 5)");
+  database.query(
+      "ALTER TABLE spillway.events ALTER COLUMN payload SET STORAGE EXTERNAL;"
+      "INSERT INTO spillway.events (type, stream, payload) SELECT 'A', 's',"
+      " jsonb_build_object('x', repeat('y', 10000)) FROM generate_series(1, 5)");
   store.begin();
   EXPECT_EQ(claim(store, 100, 1), "cut 1");
   EXPECT_EQ(claim(store, 100, 15000), "cut 1 2");
@@ -85,8 +88,11 @@ TEST_F(QueueStoreTest, AClaimIsBoundedInBytesButTakesOneAtLeast) {
 }
 
 TEST_F(QueueStoreTest, AnEventArrivesWhole) {
-  database.query("INSERT INTO spillway.events (type, payload, stream, context, correlation_id, causation_id, max_attempts)"
-                 " VALUES ('A', '{\"a\":[1,2.5,\"x\"]}', 's', '{\"u\":7}', 'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11', 5, 9)");
+  database.query(
+      "INSERT INTO spillway.events (type, payload, stream, context, correlation_id, causation_id, "
+      "max_attempts)"
+      " VALUES ('A', '{\"a\":[1,2.5,\"x\"]}', 's', '{\"u\":7}', "
+      "'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11', 5, 9)");
   store.begin();
   const auto claimed = store.claim_queue(all_lanes(), from_the_start, 10, 1000).events;
   store.rollback();
@@ -105,7 +111,9 @@ TEST_F(QueueStoreTest, AnEventArrivesWhole) {
 }
 
 TEST_F(QueueStoreTest, ANumberThatNoDoubleHoldsIsAProblemOfItsEventOnly) {
-  database.query("INSERT INTO spillway.events (type, payload) VALUES ('A', '{\"x\":1e400}'), ('A', '{\"x\":1}')");
+  database.query(
+      "INSERT INTO spillway.events (type, payload) VALUES ('A', '{\"x\":1e400}'), ('A', "
+      "'{\"x\":1}')");
   store.begin();
   const auto claimed = store.claim_queue(all_lanes(), from_the_start, 10, 1000).events;
   store.rollback();
@@ -115,34 +123,47 @@ TEST_F(QueueStoreTest, ANumberThatNoDoubleHoldsIsAProblemOfItsEventOnly) {
   EXPECT_EQ(problems, 1);
 }
 
-// The trap: with the queue joined to the log in one plain query the planner may walk the log from its
-// beginning, and every claim gets slower as the log grows.
+// The trap: with the queue joined to the log in one plain query the planner may walk the log from
+// its beginning, and every claim gets slower as the log grows.
 TEST_F(QueueStoreTest, AClaimDoesNotWalkTheLog) {
-  database.query("INSERT INTO spillway.events (type) SELECT 'A' FROM generate_series(1, 20000);"
-                 "DELETE FROM spillway.queue WHERE event_id <= 19990");
+  database.query(
+      "INSERT INTO spillway.events (type) SELECT 'A' FROM generate_series(1, 20000);"
+      "DELETE FROM spillway.queue WHERE event_id <= 19990");
   database.query("VACUUM ANALYZE spillway.events, spillway.queue");
   store.begin();
-  EXPECT_EQ(claim(store).size(), std::string("all 19991 19992 19993 19994 19995 19996 19997 19998 19999 20000").size());
+  EXPECT_EQ(claim(store).size(),
+            std::string("all 19991 19992 19993 19994 19995 19996 19997 19998 19999 20000").size());
   store.rollback();
   session.exec("SELECT pg_stat_force_next_flush()");
   session.exec("SELECT 1");
   // Ten events looked up by their key, and no scan of the log.
-  EXPECT_EQ(database.number("SELECT seq_scan FROM pg_stat_user_tables WHERE relid = 'spillway.events'::regclass"), 0);
-  EXPECT_LE(database.number("SELECT idx_tup_fetch FROM pg_stat_user_tables WHERE relid = 'spillway.events'::regclass"), 10);
-  EXPECT_GE(database.number("SELECT idx_scan FROM pg_stat_user_tables WHERE relid = 'spillway.events'::regclass"), 10);
+  EXPECT_EQ(
+      database.number(
+          "SELECT seq_scan FROM pg_stat_user_tables WHERE relid = 'spillway.events'::regclass"),
+      0);
+  EXPECT_LE(database.number("SELECT idx_tup_fetch FROM pg_stat_user_tables WHERE relid = "
+                            "'spillway.events'::regclass"),
+            10);
+  EXPECT_GE(
+      database.number(
+          "SELECT idx_scan FROM pg_stat_user_tables WHERE relid = 'spillway.events'::regclass"),
+      10);
 }
 
-// The trap: what is deleted stays in the index while any old snapshot lives; claims that start at the
-// lane's beginning walk over it each time.
+// The trap: what is deleted stays in the index while any old snapshot lives; claims that start at
+// the lane's beginning walk over it each time.
 TEST_F(QueueStoreTest, AClaimBehindTheMarkDoesNotWalkDeadRows) {
-  database.query("INSERT INTO spillway.events (type, stream) SELECT 'A', 's' FROM generate_series(1, 20000)");
+  database.query(
+      "INSERT INTO spillway.events (type, stream) SELECT 'A', 's' FROM generate_series(1, 20000)");
   PgConnection old_snapshot(database.target());
   old_snapshot.exec("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1");
   database.query("DELETE FROM spillway.queue WHERE seq <= 19999");
   const auto buffers = [&](std::uint64_t from) {
     const Rows plan = session.exec(
-        "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) SELECT seq FROM spillway.queue WHERE lane = spillway.lane_of('s', 1)"
-        " AND seq >= " + std::to_string(from) + " ORDER BY seq LIMIT 10");
+        "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) SELECT seq FROM spillway.queue WHERE lane = "
+        "spillway.lane_of('s', 1)"
+        " AND seq >= " +
+        std::to_string(from) + " ORDER BY seq LIMIT 10");
     const json node = json::parse(plan.text(0, 0))[0]["Plan"];
     return node["Shared Hit Blocks"].get<int>() + node["Shared Read Blocks"].get<int>();
   };
@@ -151,13 +172,16 @@ TEST_F(QueueStoreTest, AClaimBehindTheMarkDoesNotWalkDeadRows) {
 }
 
 TEST_F(QueueStoreTest, ScheduledEventsAreOutOfTheWayUntilTheyAreDue) {
-  database.query("INSERT INTO spillway.events (type, execute_at) VALUES ('A', now() + interval '1 hour')");
+  database.query(
+      "INSERT INTO spillway.events (type, execute_at) VALUES ('A', now() + interval '1 hour')");
   database.query("INSERT INTO spillway.events (type) VALUES ('B')");
   store.begin();
   EXPECT_FALSE(store.own_lanes(all_lanes(), 8).scheduled_due);
   EXPECT_EQ(claim(store), "all 2");
   store.rollback();
-  EXPECT_EQ(database.value("SELECT string_agg(status, ' ' ORDER BY event_id) FROM spillway.event_status"), "scheduled pending");
+  EXPECT_EQ(
+      database.value("SELECT string_agg(status, ' ' ORDER BY event_id) FROM spillway.event_status"),
+      "scheduled pending");
   database.query("UPDATE spillway.scheduled SET due_at = now()");
   store.begin();
   EXPECT_TRUE(store.own_lanes(all_lanes(), 8).scheduled_due);
@@ -170,18 +194,24 @@ TEST_F(QueueStoreTest, ScheduledEventsAreOutOfTheWayUntilTheyAreDue) {
 }
 
 TEST_F(QueueStoreTest, AWaitingEventHoldsItsStreamAndIsFollowedInOrder) {
-  database.query("INSERT INTO spillway.events (type, stream) VALUES ('A', 's'), ('A', 's'), ('A', 'free'), ('A', 's')");
+  database.query(
+      "INSERT INTO spillway.events (type, stream) VALUES ('A', 's'), ('A', 's'), ('A', 'free'), "
+      "('A', 's')");
   store.begin();
   auto claimed = store.claim_queue(all_lanes(), from_the_start, 100, 1000).events;
-  std::sort(claimed.begin(), claimed.end(), [](const auto& a, const auto& b) { return a.event.id < b.event.id; });
+  std::sort(claimed.begin(), claimed.end(),
+            [](const auto& a, const auto& b) { return a.event.id < b.event.id; });
   ASSERT_EQ(claimed.size(), 4u);
   // Event 1 fails, event 2 must not overtake it; 3 is done; 4 has not come yet, as it were.
-  store.postpone(std::vector<Postponed>{{&claimed[0], 1, std::chrono::milliseconds(3600000), "why", "P0001"},
-                                        {&claimed[1], 0, std::nullopt, "", ""}});
+  store.postpone(
+      std::vector<Postponed>{{&claimed[0], 1, std::chrono::milliseconds(3600000), "why", "P0001"},
+                             {&claimed[1], 0, std::nullopt, "", ""}});
   store.remove_from_queue(std::span(claimed).first(3));
   store.commit();
-  EXPECT_EQ(database.value("SELECT string_agg(concat_ws(',', status, attempts, last_error), ' | ' ORDER BY event_id) FROM spillway.event_status"),
-            "retrying,1,why | pending,0,held back by event 1 of the same stream | done | pending,0");
+  EXPECT_EQ(
+      database.value("SELECT string_agg(concat_ws(',', status, attempts, last_error), ' | ' ORDER "
+                     "BY event_id) FROM spillway.event_status"),
+      "retrying,1,why | pending,0,held back by event 1 of the same stream | done | pending,0");
 
   store.begin();
   EXPECT_FALSE(store.own_lanes(all_lanes(), 8).waiting_due);
@@ -208,19 +238,22 @@ TEST_F(QueueStoreTest, AWaitingEventHoldsItsStreamAndIsFollowedInOrder) {
 }
 
 TEST_F(QueueStoreTest, FollowersStopAtOneWithATimeOfItsOwn) {
-  database.query("INSERT INTO spillway.events (type, stream) SELECT 'A', 's' FROM generate_series(1, 4);"
-                 "DELETE FROM spillway.queue;"
-                 "INSERT INTO spillway.waiting (event_id, lane, stream, attempts, due_at) VALUES"
-                 " (1, spillway.lane_of('s', 1), 's', 1, now()), (2, spillway.lane_of('s', 1), 's', 0, NULL),"
-                 " (3, spillway.lane_of('s', 1), 's', 1, now() + interval '1 hour'), (4, spillway.lane_of('s', 1), 's', 0, NULL)");
+  database.query(
+      "INSERT INTO spillway.events (type, stream) SELECT 'A', 's' FROM generate_series(1, 4);"
+      "DELETE FROM spillway.queue;"
+      "INSERT INTO spillway.waiting (event_id, lane, stream, attempts, due_at) VALUES"
+      " (1, spillway.lane_of('s', 1), 's', 1, now()), (2, spillway.lane_of('s', 1), 's', 0, NULL),"
+      " (3, spillway.lane_of('s', 1), 's', 1, now() + interval '1 hour'), (4, "
+      "spillway.lane_of('s', 1), 's', 0, NULL)");
   store.begin();
   const auto due = store.claim_waiting(all_lanes(), 10);
   store.rollback();
   ASSERT_EQ(due.size(), 2u);
   EXPECT_EQ(due[1].event.id, 2);
   // One that is due but not the first of its stream does not start it.
-  database.query("UPDATE spillway.waiting SET due_at = now() + interval '1 hour' WHERE event_id = 1;"
-                 "UPDATE spillway.waiting SET due_at = now() WHERE event_id = 3");
+  database.query(
+      "UPDATE spillway.waiting SET due_at = now() + interval '1 hour' WHERE event_id = 1;"
+      "UPDATE spillway.waiting SET due_at = now() WHERE event_id = 3");
   store.begin();
   EXPECT_TRUE(store.claim_waiting(all_lanes(), 10).empty());
   store.rollback();
@@ -231,7 +264,9 @@ TEST_F(QueueStoreTest, ArmingTellsWhatIsDueNext) {
   EXPECT_FALSE(store.arm().next_due.has_value());
   EXPECT_EQ(store.arm().bound, 0u) << "armed already";
   EXPECT_EQ(database.number("SELECT last_value FROM spillway.armed"), 1);
-  database.query("INSERT INTO spillway.events (type, execute_at) VALUES ('A', now() + interval '100 seconds')");
+  database.query(
+      "INSERT INTO spillway.events (type, execute_at) VALUES ('A', now() + interval '100 "
+      "seconds')");
   const auto armed = store.arm();
   ASSERT_TRUE(armed.next_due.has_value());
   EXPECT_GT(armed.next_due->count(), 50'000);

@@ -15,8 +15,8 @@ namespace {
 
 using test::Database;
 
-// Definitions as the catalogue gives them, one line or block each; nothing that depends on the server's
-// minor version or on the user who runs it.
+// Definitions as the catalogue gives them, one line or block each; nothing that depends on the
+// server's minor version or on the user who runs it.
 constexpr const char* snapshot_sql = R"(
 WITH n AS (SELECT oid FROM pg_namespace WHERE nspname = 'spillway'),
 relation AS (SELECT c.* FROM pg_class c, n WHERE c.relnamespace = n.oid),
@@ -53,8 +53,9 @@ SELECT string_agg(text, E'\n' ORDER BY part, name, n, text) FROM line)";
 
 TEST(Schema, IsTheSnapshot) {
   Database database;
-  database.query("DO $$BEGIN IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'nobody_special') THEN"
-                 " CREATE ROLE nobody_special; END IF; END$$");
+  database.query(
+      "DO $$BEGIN IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'nobody_special') THEN"
+      " CREATE ROLE nobody_special; END IF; END$$");
   const std::string now = database.value(snapshot_sql) + "\n";
   ASSERT_GT(now.size(), 1000u);
   if (std::getenv("SPILLWAY_UPDATE_SNAPSHOT") != nullptr) std::ofstream(SCHEMA_SNAPSHOT) << now;
@@ -85,11 +86,13 @@ TEST(Schema, EventsProtectThemselvesAgainstUpdateDeleteAndTruncate) {
 TEST(Schema, DefaultsAreThoseOfTheContract) {
   Database database;
   database.query("INSERT INTO spillway.events (type) VALUES ('A')");
-  EXPECT_EQ(database.value("SELECT payload::text || context::text || (stream IS NULL) || (stream_version IS NULL)"
-                           " || (causation_id IS NULL) || (idempotency_key IS NULL) || priority"
-                           " || (max_attempts IS NULL) || (correlation_id IS NOT NULL)"
-                           " || (execute_at <= created_at) FROM spillway.events"),
-            "{}{}truetruetruetrue0truetruetrue");
+  EXPECT_EQ(
+      database.value(
+          "SELECT payload::text || context::text || (stream IS NULL) || (stream_version IS NULL)"
+          " || (causation_id IS NULL) || (idempotency_key IS NULL) || priority"
+          " || (max_attempts IS NULL) || (correlation_id IS NOT NULL)"
+          " || (execute_at <= created_at) FROM spillway.events"),
+      "{}{}truetruetruetrue0truetruetrue");
   EXPECT_THROW(database.query("INSERT INTO spillway.events (type) VALUES ('')"), SqlError);
   EXPECT_THROW(database.query("INSERT INTO spillway.events (id, type) VALUES (7, 'A')"), SqlError);
 }
@@ -125,15 +128,25 @@ TEST(Schema, AppendTellsAUsedIdempotencyKeyFromAStaleVersion) {
 
 TEST(Schema, ARoleNeedsInsertOnEventsAndNothingElse) {
   Database database;
-  database.query("DO $$BEGIN IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'writer') THEN"
-                 " CREATE ROLE writer; END IF; END$$; GRANT INSERT ON spillway.events TO writer");
+  database.query(
+      "DO $$BEGIN IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'writer') THEN"
+      " CREATE ROLE writer; END IF; END$$; GRANT INSERT ON spillway.events TO writer");
   PgConnection session(database.target());
   session.exec("SET ROLE writer");
-  EXPECT_EQ(session.exec("INSERT INTO spillway.events (type, idempotency_key) VALUES ('A', 'k') RETURNING id").size(), 1u);
-  session.exec("INSERT INTO spillway.events (type, idempotency_key) VALUES ('A', 'k') ON CONFLICT DO NOTHING");
-  session.exec("INSERT INTO spillway.events (type, execute_at) VALUES ('A', now() + interval '1 hour')");
+  EXPECT_EQ(
+      session
+          .exec(
+              "INSERT INTO spillway.events (type, idempotency_key) VALUES ('A', 'k') RETURNING id")
+          .size(),
+      1u);
+  session.exec(
+      "INSERT INTO spillway.events (type, idempotency_key) VALUES ('A', 'k') ON CONFLICT DO "
+      "NOTHING");
+  session.exec(
+      "INSERT INTO spillway.events (type, execute_at) VALUES ('A', now() + interval '1 hour')");
   EXPECT_EQ(session.exec("SELECT spillway.append('s', 0, 'A', '{}')").size(), 1u);
-  for (const char* table : {"events", "queue", "broadcasts", "dead_letters", "waiting", "stream_head", "event_status"})
+  for (const char* table :
+       {"events", "queue", "broadcasts", "dead_letters", "waiting", "stream_head", "event_status"})
     EXPECT_THROW(session.exec(std::string("SELECT * FROM spillway.") + table), SqlError) << table;
   EXPECT_EQ(database.number("SELECT count(*) FROM spillway.queue"), 2);
   EXPECT_EQ(database.number("SELECT count(*) FROM spillway.scheduled"), 1);
@@ -161,17 +174,29 @@ TEST(Schema, TheTriggerNotifiesOnlyWhileSomebodySleeps) {
   database.query("SELECT setval('spillway.armed', 1)");
   EXPECT_EQ(notified("INSERT INTO spillway.events (type) VALUES ('A')"), 1);
   EXPECT_EQ(notified("INSERT INTO spillway.events (type) SELECT 'A' WHERE false"), 0);
-  EXPECT_EQ(notified("INSERT INTO spillway.events (type, execute_at) VALUES ('A', now() + interval '1 hour')"), 1);
+  EXPECT_EQ(
+      notified(
+          "INSERT INTO spillway.events (type, execute_at) VALUES ('A', now() + interval '1 hour')"),
+      1);
   database.query("SELECT setval('spillway.armed', 0)");
   EXPECT_EQ(notified("INSERT INTO spillway.events (type) VALUES ('A')"), 0);
 }
 
 TEST(Schema, EventsOfAStreamShareALaneAndLanesAreUsedEvenly) {
   Database database;
-  EXPECT_EQ(database.number("SELECT count(DISTINCT spillway.lane_of('item:1', g)) FROM generate_series(1, 100) g"), 1);
-  EXPECT_EQ(database.number("SELECT count(DISTINCT spillway.lane_of(NULL, g)) FROM generate_series(1, 100) g"), 8);
-  EXPECT_EQ(database.number("SELECT count(DISTINCT spillway.lane_of('item:' || g, 1)) FROM generate_series(1, 200) g"), 8);
-  EXPECT_EQ(database.number("SELECT count(*) FROM generate_series(1, 1000) g WHERE spillway.lane_of('i' || g, 1) NOT BETWEEN 0 AND 7"), 0);
+  EXPECT_EQ(
+      database.number(
+          "SELECT count(DISTINCT spillway.lane_of('item:1', g)) FROM generate_series(1, 100) g"),
+      1);
+  EXPECT_EQ(database.number(
+                "SELECT count(DISTINCT spillway.lane_of(NULL, g)) FROM generate_series(1, 100) g"),
+            8);
+  EXPECT_EQ(database.number("SELECT count(DISTINCT spillway.lane_of('item:' || g, 1)) FROM "
+                            "generate_series(1, 200) g"),
+            8);
+  EXPECT_EQ(database.number("SELECT count(*) FROM generate_series(1, 1000) g WHERE "
+                            "spillway.lane_of('i' || g, 1) NOT BETWEEN 0 AND 7"),
+            0);
 }
 
 }  // namespace

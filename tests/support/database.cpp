@@ -72,7 +72,8 @@ Database::Database(bool migrated) {
   static std::atomic<int> numbers{0};
   name_ = "test_" + std::to_string(++numbers);
   PgConnection admin({server().url("postgres")});
-  admin.exec("CREATE DATABASE " + name_ + (migrated ? std::string(" TEMPLATE ") + template_name : ""));
+  admin.exec("CREATE DATABASE " + name_ +
+             (migrated ? std::string(" TEMPLATE ") + template_name : ""));
   url_ = server().url(name_);
 }
 
@@ -95,6 +96,8 @@ std::string Database::value(const std::string& sql) {
   return rows.empty() || rows.is_null(0, 0) ? "" : rows.string(0, 0);
 }
 
-long long Database::number(const std::string& sql) { return std::stoll(value(sql)); }
+long long Database::number(const std::string& sql) {
+  return std::stoll(value(sql));
+}
 
 }  // namespace spillway::test

@@ -1,5 +1,5 @@
-// A real PostgreSQL for tests: one private server per test program, a fresh database per test, cloned
-// from a migrated template.
+// A real PostgreSQL for tests: one private server per test program, a fresh database per test,
+// cloned from a migrated template.
 #pragma once
 
 #include <filesystem>

@@ -42,7 +42,9 @@ Process::Process(const std::vector<std::string>& command,
   std::vector<std::string> variables;
   for (char** entry = environ; *entry != nullptr; ++entry) {
     const std::string text = *entry;
-    if (text.starts_with("SPILLWAY_") || text.starts_with("DATABASE_URL=") || text.starts_with("PG")) continue;
+    if (text.starts_with("SPILLWAY_") || text.starts_with("DATABASE_URL=") ||
+        text.starts_with("PG"))
+      continue;
     if (environment.contains(text.substr(0, text.find('=')))) continue;
     variables.push_back(text);
   }
@@ -91,8 +93,12 @@ std::optional<int> Process::wait(std::chrono::milliseconds most) {
   return exit_code_;
 }
 
-std::string Process::output() const { return read_file(output_); }
-std::string Process::errors() const { return read_file(errors_); }
+std::string Process::output() const {
+  return read_file(output_);
+}
+std::string Process::errors() const {
+  return read_file(errors_);
+}
 
 Finished run(const std::vector<std::string>& command,
              const std::map<std::string, std::string>& environment) {
@@ -101,13 +107,17 @@ Finished run(const std::vector<std::string>& command,
   return {code.value_or(-1), process.output(), process.errors()};
 }
 
-std::string spillway_binary() { return SPILLWAY_BINARY; }
-std::string comments_library() { return SPILLWAY_COMMENTS; }
+std::string spillway_binary() {
+  return SPILLWAY_BINARY;
+}
+std::string comments_library() {
+  return SPILLWAY_COMMENTS;
+}
 
 Worker::Worker(const std::string& database_url, std::vector<std::string> options)
     : port_file_(fresh_path(".port")) {
-  std::vector<std::string> command{spillway_binary(), "run", "--database-url", database_url,
-                                   "--port-file", port_file_.string()};
+  std::vector<std::string> command{spillway_binary(), "run",         "--database-url",
+                                   database_url,      "--port-file", port_file_.string()};
   bool listens = false;
   for (const auto& option : options) listens = listens || option.starts_with("--listen");
   if (!listens) command.insert(command.end(), {"--listen", "127.0.0.1:0"});

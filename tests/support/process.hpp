@@ -15,7 +15,8 @@ namespace spillway::test {
 class Process {
  public:
   // stdout and stderr go to files, which output() and errors() read.
-  Process(const std::vector<std::string>& command, const std::map<std::string, std::string>& environment = {});
+  Process(const std::vector<std::string>& command,
+          const std::map<std::string, std::string>& environment = {});
   ~Process();  // SIGKILL, if it still runs
   Process(const Process&) = delete;
   Process& operator=(const Process&) = delete;
@@ -57,8 +58,8 @@ class Worker {
   void wait_until_ready();
   [[nodiscard]] int port() const { return port_; }
   Process& process() { return *process_; }
-  void kill();                 // SIGKILL, and waits
-  std::optional<int> stop();   // SIGTERM; the exit code
+  void kill();                // SIGKILL, and waits
+  std::optional<int> stop();  // SIGTERM; the exit code
 
  private:
   std::filesystem::path port_file_;

@@ -44,7 +44,8 @@ std::uint64_t Frame::position() const {
 
 SseClient::SseClient(int port, const std::string& target, const std::string& last_event_id)
     : socket_(connect_to(port)) {
-  std::string request = "GET " + target + " HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n";
+  std::string request =
+      "GET " + target + " HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n";
   if (!last_event_id.empty()) request += "Last-Event-ID: " + last_event_id + "\r\n";
   send_all(socket_, request + "\r\n");
 }
@@ -115,12 +116,14 @@ std::optional<Frame> SseClient::next(std::chrono::milliseconds most) {
   }
 }
 
-HttpAnswer http(int port, const std::string& method, const std::string& target, const std::string& body,
-                const std::string& content_type) {
+HttpAnswer http(int port, const std::string& method, const std::string& target,
+                const std::string& body, const std::string& content_type) {
   const int fd = connect_to(port);
-  std::string request = method + " " + target + " HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n";
+  std::string request =
+      method + " " + target + " HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n";
   if (!body.empty())
-    request += "Content-Type: " + content_type + "\r\nContent-Length: " + std::to_string(body.size()) + "\r\n";
+    request += "Content-Type: " + content_type +
+               "\r\nContent-Length: " + std::to_string(body.size()) + "\r\n";
   send_all(fd, request + "\r\n" + body);
   HttpAnswer answer;
   std::string text;

@@ -19,7 +19,8 @@ struct Frame {
 
 class SseClient {
  public:
-  // Sends the request; reading is up to the caller. Throws std::runtime_error when it cannot connect.
+  // Sends the request; reading is up to the caller. Throws std::runtime_error when it cannot
+  // connect.
   SseClient(int port, const std::string& target, const std::string& last_event_id = "");
   ~SseClient();
   SseClient(SseClient&& other) noexcept;

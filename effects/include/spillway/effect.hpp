@@ -15,9 +15,9 @@ using json = nlohmann::json;
 
 enum class OnConflict { error, ignore };
 
-// Rows into a table. `data` is an object (one row) or an array of objects; keys are columns, columns
-// that are not named get their default. `table` is `name` or `schema.name`, taken as written (no case
-// folding); `spillway.*` and system schemas are refused.
+// Rows into a table. `data` is an object (one row) or an array of objects; keys are columns,
+// columns that are not named get their default. `table` is `name` or `schema.name`, taken as
+// written (no case folding); `spillway.*` and system schemas are refused.
 struct Insert {
   std::string table;
   json data;

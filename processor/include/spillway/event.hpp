@@ -15,11 +15,11 @@ struct Event {
   std::string type;
   std::optional<std::string> stream;  // ordering key, none when no order was asked for
   json payload;
-  json context;                       // the snapshot the inserter gave along, {} by default
-  std::string correlation_id;         // uuid
+  json context;                // the snapshot the inserter gave along, {} by default
+  std::string correlation_id;  // uuid
   std::optional<std::int64_t> causation_id;
-  int attempt = 1;                    // 1 on the first try
-  std::string created_at;             // ISO 8601 in UTC, microseconds
+  int attempt = 1;         // 1 on the first try
+  std::string created_at;  // ISO 8601 in UTC, microseconds
 };
 
 }  // namespace spillway

@@ -17,8 +17,9 @@
 
 namespace spillway {
 
-// A pure function: same event, same effects; no I/O, no clock, no state. An exception fails the event
-// (it is tried again, then becomes a dead letter), never the worker. Called from several threads at once.
+// A pure function: same event, same effects; no I/O, no clock, no state. An exception fails the
+// event (it is tried again, then becomes a dead letter), never the worker. Called from several
+// threads at once.
 using Handler = std::function<Effects(const Event&)>;
 
 class Registry {
@@ -27,8 +28,10 @@ class Registry {
   // registration. `*` handles every type, after the handlers of the type itself.
   // Throws std::invalid_argument on an empty type or an empty function.
   Registry& on(std::string type, Handler handler) {
-    if (type.empty()) throw std::invalid_argument("a handler needs an event type; use \"*\" for every type");
-    if (!handler) throw std::invalid_argument("the handler for \"" + type + "\" is an empty function");
+    if (type.empty())
+      throw std::invalid_argument("a handler needs an event type; use \"*\" for every type");
+    if (!handler)
+      throw std::invalid_argument("the handler for \"" + type + "\" is an empty function");
     handlers_[std::move(type)].push_back(std::move(handler));
     return *this;
   }

@@ -15,7 +15,7 @@
 #define SPILLWAY_STRINGIFY_(x) #x
 #define SPILLWAY_STRINGIFY(x) SPILLWAY_STRINGIFY_(x)
 
-#define SPILLWAY_ABI                                                           \
+#define SPILLWAY_ABI \
   "spillway " SPILLWAY_VERSION ", layout " SPILLWAY_STRINGIFY(SPILLWAY_ABI_VERSION) \
   ", nlohmann-json " SPILLWAY_STRINGIFY(NLOHMANN_JSON_VERSION_MAJOR) "."       \
   SPILLWAY_STRINGIFY(NLOHMANN_JSON_VERSION_MINOR) "."                          \

@@ -1,1 +1,3 @@
-extern "C" int something_else() { return 1; }
+extern "C" int something_else() {
+  return 1;
+}
