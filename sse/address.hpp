@@ -1,10 +1,11 @@
-// Which channels a request asks for. Pure functions over the request target; errors are values whose
-// message says what to write instead.
+// Which channels a request asks for. Pure functions over the request target; errors are values
+// whose message says what to write instead.
 //
-// `/sse/{stream_type}/{channel}` is the channel `{stream_type}:{channel}`. The type ends at the first
-// plain slash; all that follows it is the channel, so a further slash, plain or as %2F, is part of
-// the channel's name. `/sse?channel=A&channel=B` names several; in a query "+" is a space.
-// A channel that ends in ":*" is a pattern: every channel that starts with what stands before the "*".
+// `/sse/{stream_type}/{channel}` is the channel `{stream_type}:{channel}`. The type ends at the
+// first plain slash; all that follows it is the channel, so a further slash, plain or as %2F, is
+// part of the channel's name. `/sse?channel=A&channel=B` names several; in a query "+" is a space.
+// A channel that ends in ":*" is a pattern: every channel that starts with what stands before the
+// "*".
 #pragma once
 
 #include <cstddef>

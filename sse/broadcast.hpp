@@ -1,9 +1,9 @@
 // What the stream layer is handed: broadcasts that are committed, in position order.
 //
 // Positions are dense (1, 2, 3 …, no hole) and follow commit order, so "everything after N" is one
-// comparison and a hole always means "not here yet". Ephemeral broadcasts have a dense line of their
-// own; each carries, as its position, the last durable position before it.
-// Plain values; no thread-safety of their own.
+// comparison and a hole always means "not here yet". Ephemeral broadcasts have a dense line of
+// their own; each carries, as its position, the last durable position before it. Plain values; no
+// thread-safety of their own.
 #pragma once
 
 #include <cstdint>
@@ -15,8 +15,8 @@ namespace spillway::sse {
 struct Broadcast {
   std::uint64_t position = 0;  // ephemeral: the last durable position before it
   std::string channel;
-  std::string event_type;      // empty: a frame without an `event:` line
-  std::string data;            // the text to send; any line breaks become several `data:` lines
+  std::string event_type;  // empty: a frame without an `event:` line
+  std::string data;        // the text to send; any line breaks become several `data:` lines
   bool ephemeral = false;
 
   bool operator==(const Broadcast&) const = default;

@@ -27,9 +27,8 @@ int rank(ResumePoint::Kind kind) {
 
 bool valid_epoch(std::string_view epoch) {
   return !epoch.empty() && epoch.size() <= kEpochBytes &&
-         std::all_of(epoch.begin(), epoch.end(), [](char c) {
-           return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9');
-         });
+         std::all_of(epoch.begin(), epoch.end(),
+                     [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9'); });
 }
 
 std::optional<EventId> parse_event_id(std::string_view text) {

@@ -37,8 +37,8 @@ struct ResumePoint {
 // One value, as a client sent it. Absent and empty are the same: no resume.
 [[nodiscard]] ResumePoint parse_resume_point(std::string_view text);
 
-// The later of the `Last-Event-ID` header and the `last_event_id` query, because a query stays as the
-// page wrote it while the header moves on:
+// The later of the `Last-Event-ID` header and the `last_event_id` query, because a query stays as
+// the page wrote it while the header moves on:
 // - two ids of one epoch: the larger position; of two epochs: the one of `current_epoch`, else the
 //   header;
 // - an id beats `earliest`, which beats what is not an id, which beats nothing;

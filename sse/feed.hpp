@@ -20,8 +20,9 @@ struct FramePlace {
   auto operator<=>(const FramePlace&) const = default;
 };
 
-// A queue of places with absolute indexes: an index names the same frame for as long as the frame is
-// there, however many were dropped before it. One block of memory, none while it is empty and new.
+// A queue of places with absolute indexes: an index names the same frame for as long as the frame
+// is there, however many were dropped before it. One block of memory, none while it is empty and
+// new.
 class PlaceList {
  public:
   [[nodiscard]] std::uint64_t begin_index() const { return first_; }
@@ -42,7 +43,7 @@ class PlaceList {
   void pack();
 
   std::vector<FramePlace> places_;
-  std::size_t gone_ = 0;                      // dropped from the front of places_
+  std::size_t gone_ = 0;                          // dropped from the front of places_
   std::uint64_t first_ = std::uint64_t{1} << 62;  // leaves room to prepend
 };
 

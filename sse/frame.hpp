@@ -1,10 +1,11 @@
-// The bytes of a stream: a pure encoder, no I/O. Everything a client sees on a stream is built here.
+// The bytes of a stream: a pure encoder, no I/O. Everything a client sees on a stream is built
+// here.
 //
-// A frame is `event: T` (only with a type), one `data: ` line for each line of the data (CRLF, CR and
-// LF all end a line; empty data is one empty line, `data: `), then `id:` — last, because some clients
-// take the id over at that line and would skip a frame that was cut behind it — and a blank line.
-// What cannot stand in a frame is replaced, not refused: CR, LF and NUL in a type become a space, and
-// bytes that are not UTF-8 become U+FFFD.
+// A frame is `event: T` (only with a type), one `data: ` line for each line of the data (CRLF, CR
+// and LF all end a line; empty data is one empty line, `data: `), then `id:` — last, because some
+// clients take the id over at that line and would skip a frame that was cut behind it — and a blank
+// line. What cannot stand in a frame is replaced, not refused: CR, LF and NUL in a type become a
+// space, and bytes that are not UTF-8 become U+FFFD.
 #pragma once
 
 #include <chrono>

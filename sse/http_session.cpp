@@ -1,5 +1,7 @@
 #include "sse/http_session.hpp"
 
+#include <algorithm>
+#include <array>
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/buffer.hpp>
 #include <boost/asio/co_spawn.hpp>
@@ -7,8 +9,6 @@
 #include <boost/asio/use_awaitable.hpp>
 #include <boost/asio/write.hpp>
 #include <boost/beast/http/read.hpp>
-#include <algorithm>
-#include <array>
 #include <exception>
 #include <utility>
 
@@ -44,7 +44,9 @@ std::string media_type(std::string_view header) {
   return lower(type);
 }
 
-std::string_view view(boost::beast::string_view text) { return {text.data(), text.size()}; }
+std::string_view view(boost::beast::string_view text) {
+  return {text.data(), text.size()};
+}
 
 }  // namespace
 
@@ -157,7 +159,9 @@ asio::awaitable<HttpSession::Next> HttpSession::serve_stream(std::string_view pa
   co_return Next::gone;
 }
 
-bool HttpSession::over_limit() const { return slot_.order() > service_.options.max_connections; }
+bool HttpSession::over_limit() const {
+  return slot_.order() > service_.options.max_connections;
+}
 
 // --- plain routes ---
 
@@ -171,8 +175,11 @@ asio::awaitable<HttpSession::Next> HttpSession::serve_route(std::string_view pat
   request.path = *decoded;
   request.query = query;
   auto found = service_.router.find(request.method, request.path);
-  if (auto* response = std::get_if<HttpResponse>(&found))
-    co_return co_await reply(*response, Next::linger);
+  if (auto* response = std::get_if<HttpResponse>(&found)) {
+    // A body that is still under way is not worth reading.
+    const bool whole = parser_->is_done() && parser_->get().keep_alive() && !over_limit();
+    co_return co_await reply(*response, whole && !finishing_ ? Next::request : Next::linger);
+  }
   if (!co_await read_body()) co_return Next::linger;
   const bool keep_alive = parser_->get().keep_alive() && !over_limit();
   request.content_type = media_type(view(parser_->get()[http::field::content_type]));
@@ -224,10 +231,10 @@ asio::awaitable<HttpSession::Next> HttpSession::refuse(error_code error) {
                                 std::to_string(options.header_bytes) + " bytes of them"),
         Next::linger);
   if (error == http::error::body_limit)
-    co_return co_await reply(error_response(413, "the body is too large; send at most " +
-                                                     std::to_string(options.body_bytes) +
-                                                     " bytes of it"),
-                             Next::linger);
+    co_return co_await reply(
+        error_response(413, "the body is too large; send at most " +
+                                std::to_string(options.body_bytes) + " bytes of it"),
+        Next::linger);
   if (error == http::error::end_of_stream || error == http::error::partial_message)
     co_return Next::close;
   if (error.category() == make_error_code(http::error::bad_method).category())
@@ -256,8 +263,7 @@ asio::awaitable<void> HttpSession::linger() {
   arm(kLinger);
   std::array<char, 4096> discarded;
   for (std::size_t total = 0; total < kLingerBytes;) {
-    const auto [error, n] =
-        co_await socket_.async_read_some(asio::buffer(discarded), kNoThrow);
+    const auto [error, n] = co_await socket_.async_read_some(asio::buffer(discarded), kNoThrow);
     if (error) break;
     total += n;
   }

@@ -68,18 +68,17 @@ class HttpSession : public SessionHook, public std::enable_shared_from_this<Http
   asio::steady_timer timeout_;
   asio::steady_timer answered_;  // never expires; cancelled when there is an answer
   std::optional<HttpResponse> response_;
-  std::uint64_t request_ = 0;   // number of the request in hand
-  std::uint64_t armed_ = 0;     // which use of timeout_ is meant
+  std::uint64_t request_ = 0;  // number of the request in hand
+  std::uint64_t armed_ = 0;    // which use of timeout_ is meant
   bool timed_out_ = false;
-  bool idle_ = true;            // no byte of the next request is here
+  bool idle_ = true;  // no byte of the next request is here
   bool finishing_ = false;
   bool aborted_ = false;
 };
 
 // What the sessions of one shard share; outlives them.
 struct HttpService {
-  using Sessions =
-      boost::intrusive::list<HttpSession, boost::intrusive::constant_time_size<false>>;
+  using Sessions = boost::intrusive::list<HttpSession, boost::intrusive::constant_time_size<false>>;
 
   Shard& shard;
   const ServerOptions& options;

@@ -14,8 +14,8 @@ void append_header(std::string& out, std::string_view name, std::string_view val
 }  // namespace
 
 std::string to_bytes(const HttpResponse& response, bool keep_alive, bool head_only) {
-  const auto reason = boost::beast::http::obsolete_reason(
-      static_cast<boost::beast::http::status>(response.status));
+  const auto reason =
+      boost::beast::http::obsolete_reason(static_cast<boost::beast::http::status>(response.status));
   std::string out = "HTTP/1.1 " + std::to_string(response.status) + " ";
   out.append(reason.data(), reason.size()).append("\r\n");
   if (!response.body.empty()) append_header(out, "Content-Type", response.content_type);

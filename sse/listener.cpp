@@ -21,8 +21,9 @@ constexpr std::chrono::milliseconds kPause{100};
 
 [[noreturn]] void fail(const error_code& error, const std::string& host, std::uint16_t port) {
   const bool v6 = host.find(':') != std::string::npos;
-  throw std::system_error(std::error_code(error), "cannot listen on " + (v6 ? "[" + host + "]" : host) +
-                                     ":" + std::to_string(port));
+  throw std::system_error(
+      std::error_code(error),
+      "cannot listen on " + (v6 ? "[" + host + "]" : host) + ":" + std::to_string(port));
 }
 
 std::vector<tcp::endpoint> endpoints_of(asio::io_context& context, std::string host,

@@ -25,8 +25,7 @@ class Listener {
   void close();
 
  private:
-  using Acceptor =
-      asio::basic_socket_acceptor<asio::ip::tcp, asio::io_context::executor_type>;
+  using Acceptor = asio::basic_socket_acceptor<asio::ip::tcp, asio::io_context::executor_type>;
 
   void wait();
   void accept_some();

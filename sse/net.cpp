@@ -17,7 +17,9 @@ void set(int socket, int level, int name, int value) noexcept {
 
 }  // namespace
 
-void set_connection_options(int socket) noexcept { set(socket, IPPROTO_TCP, TCP_NODELAY, 1); }
+void set_connection_options(int socket) noexcept {
+  set(socket, IPPROTO_TCP, TCP_NODELAY, 1);
+}
 
 void set_stream_options(int socket, std::chrono::milliseconds blocked_timeout) noexcept {
   set(socket, IPPROTO_TCP, TCP_NOTSENT_LOWAT, kUnsentBytes);

@@ -1,5 +1,6 @@
-// A reader: where one stream stands in a shard's log. It has no queue of its own, only an index into
-// each of its channels' feeds, merged by order; and, while a frame is half sent, the rest of it.
+// A reader: where one stream stands in a shard's log. It has no queue of its own, only an index
+// into each of its channels' feeds, merged by order; and, while a frame is half sent, the rest of
+// it.
 //
 // Belongs to the shard's thread. Lives in the log's feeds between subscribe() and unsubscribe(), so
 // it cannot be moved.

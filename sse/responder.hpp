@@ -1,6 +1,6 @@
 // The `respond` a route's handler is given: may be called from any thread, once, also after the
-// client, the session or the server has gone. If all copies are dropped without a call, the client is
-// told so (500) instead of being left to wait.
+// client, the session or the server has gone. If all copies are dropped without a call, the client
+// is told so (500) instead of being left to wait.
 #pragma once
 
 #include <cstdint>

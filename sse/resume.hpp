@@ -1,5 +1,5 @@
-// What a stream does to start or resume: `initial → catching up → live`, as pure functions over what
-// the client asked for, what is in memory and what a page of the database says.
+// What a stream does to start or resume: `initial → catching up → live`, as pure functions over
+// what the client asked for, what is in memory and what a page of the database says.
 //
 // Positions are dense, so "everything after N" needs no more than N: memory can take over from the
 // database wherever memory begins at or before the last position read.

@@ -1,5 +1,5 @@
-// Encoded frames of one batch in one block of memory: encoded once, shared by all shards and streams
-// through shared_ptr, never changed.
+// Encoded frames of one batch in one block of memory: encoded once, shared by all shards and
+// streams through shared_ptr, never changed.
 #pragma once
 
 #include <cstddef>
@@ -25,7 +25,7 @@ struct Segment {
   std::string bytes;
   std::vector<FrameRef> frames;
   std::vector<std::string> channels;  // each once
-  std::uint64_t base_position = 0;    // holds the durable positions base_position < p <= end_position
+  std::uint64_t base_position = 0;  // holds the durable positions base_position < p <= end_position
   std::uint64_t end_position = 0;
 
   [[nodiscard]] std::string_view text(const FrameRef& frame) const {
@@ -42,8 +42,8 @@ using SegmentPtr = std::shared_ptr<const Segment>;
 // little at a time.
 inline constexpr std::size_t kSegmentBytes = 1u << 20;
 
-// Positions are counted from the batch's base; an ephemeral frame has the id of the durable position
-// before it.
+// Positions are counted from the batch's base; an ephemeral frame has the id of the durable
+// position before it.
 [[nodiscard]] std::vector<SegmentPtr> encode_segments(std::string_view epoch,
                                                       const BroadcastBatch& batch,
                                                       std::size_t segment_bytes = kSegmentBytes);

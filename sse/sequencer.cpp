@@ -18,7 +18,8 @@ std::size_t cost(const BroadcastBatch& batch) {
 std::pair<std::uint64_t, std::uint64_t> end_of(const BroadcastBatch& batch) {
   std::uint64_t position = batch.base_position;
   std::uint64_t ephemeral = batch.base_ephemeral;
-  for (const Broadcast& broadcast : batch.broadcasts) ++(broadcast.ephemeral ? ephemeral : position);
+  for (const Broadcast& broadcast : batch.broadcasts)
+    ++(broadcast.ephemeral ? ephemeral : position);
   return {position, ephemeral};
 }
 

@@ -15,8 +15,8 @@
 namespace spillway::sse {
 namespace {
 
-// Connections over the limit are let in to be told to come back, and to reach plain routes such as a
-// health check; but not without end.
+// Connections over the limit are let in to be told to come back, and to reach plain routes such as
+// a health check; but not without end.
 constexpr std::size_t kReserve = 256;
 
 // An accepted connection on its way to its shard.
@@ -96,7 +96,9 @@ void Server::Impl::begin_session(HttpService& service, Accepted& connection) {
 Server::Server(ServerOptions options, Hub& hub, ReplaySource& replay)
     : impl_(std::make_unique<Impl>(std::move(options), *hub.impl_, replay)) {}
 
-Server::~Server() { stop(std::chrono::milliseconds(0)); }
+Server::~Server() {
+  stop(std::chrono::milliseconds(0));
+}
 
 void Server::route(std::string method, std::string path, RouteHandler handler) {
   impl_->router.add(std::move(method), std::move(path), std::move(handler));
@@ -105,16 +107,18 @@ void Server::route(std::string method, std::string path, RouteHandler handler) {
 void Server::start() {
   if (impl_->running) throw std::logic_error("the server is running already");
   auto& shards = impl_->hub.shards;
-  impl_->listener =
-      std::make_unique<Listener>(shards.front()->context(), impl_->options.host,
-                                 impl_->options.port, [impl = impl_.get()](int fd) { impl->accepted(fd); });
+  impl_->listener = std::make_unique<Listener>(
+      shards.front()->context(), impl_->options.host, impl_->options.port,
+      [impl = impl_.get()](int fd) { impl->accepted(fd); });
   impl_->port = impl_->listener->port();
   impl_->running = true;
   for (const auto& shard : shards) impl_->start_shard(*shard);
   shards.front()->post([listener = impl_->listener.get()] { listener->start(); });
 }
 
-std::uint16_t Server::port() const { return impl_->port; }
+std::uint16_t Server::port() const {
+  return impl_->port;
+}
 
 std::size_t Server::streams() const {
   std::size_t count = 0;

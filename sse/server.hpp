@@ -2,6 +2,11 @@
 // its owner adds. Beast reads a request; a stream's socket then belongs to a shard, which writes to
 // it with sendmsg.
 //
+// A client that closes only its sending side goes on receiving; it is sent a comment at once, so
+// that one that is gone altogether shows. Over max_connections a stream is answered with 200,
+// `retry:` and close, while plain routes are served from a small reserve, one answer for each
+// connection.
+//
 // start(), stop() and the destructor belong to one thread; stop() blocks, may be called twice and
 // has a deadline. Route handlers run on a shard's thread and must not block: they answer through
 // `respond`, which may be called from any thread, once, also after the client has gone.
@@ -42,15 +47,17 @@ using RouteHandler = std::function<void(HttpRequest, Respond)>;
 
 struct ServerOptions {
   std::string host = "127.0.0.1";
-  std::uint16_t port = 8080;                      // 0: any free one
-  std::chrono::milliseconds retry{2000};          // the `retry:` that streams open with
-  std::chrono::milliseconds heartbeat{15000};       // a comment after this long without traffic
-  std::chrono::milliseconds header_timeout{10000};  // from accept (or the last answer) to a whole header
-  std::chrono::milliseconds body_timeout{30000};    // for a body, and for writing an answer
-  std::chrono::milliseconds blocked_timeout{30000}; // a stream that takes nothing for this long is dropped
-  std::size_t header_bytes = 8192;                // request line and headers
+  std::uint16_t port = 8080;                   // 0: any free one
+  std::chrono::milliseconds retry{2000};       // the `retry:` that streams open with
+  std::chrono::milliseconds heartbeat{15000};  // a comment after this long without traffic
+  // From accept, or the last answer, to a whole header.
+  std::chrono::milliseconds header_timeout{10000};
+  std::chrono::milliseconds body_timeout{30000};  // for a body, and for writing an answer
+  // A stream that takes nothing for this long is dropped.
+  std::chrono::milliseconds blocked_timeout{30000};
+  std::size_t header_bytes = 8192;  // request line and headers
   std::size_t body_bytes = 1u << 20;
-  std::size_t max_connections = 20000;            // in all; over it: 200, retry, close
+  std::size_t max_connections = 20000;  // in all; over it: 200, retry, close
   std::size_t channels_per_connection = 100;
   std::size_t channel_name_bytes = 255;
 };

@@ -16,6 +16,7 @@ using std::chrono::milliseconds;
 // their share; what is left goes on in the next one.
 constexpr int kStreamsPerTurn = 512;
 constexpr int kStreamsPerClockRead = 32;
+constexpr int kSegmentsPerClockRead = 32;
 constexpr milliseconds kTurn{1};
 
 // Fine enough for the shortest interval, coarse enough not to wake an idle process.
@@ -55,7 +56,9 @@ void Shard::restart(const Head& head) {
   if (inbox_.restart(head)) asio::post(context_, [this] { turn(); });
 }
 
-void Shard::post(std::function<void()> task) { asio::post(context_, std::move(task)); }
+void Shard::post(std::function<void()> task) {
+  asio::post(context_, std::move(task));
+}
 
 // --- the server's owner ---
 
@@ -105,7 +108,7 @@ void Shard::run() {
     try {
       context_.run();
       return;
-    } catch (const std::exception&) {
+    } catch (...) {
       // Out of memory, most likely, in something that belongs to one client. What is broken shows
       // as a connection that ends; the shard goes on.
     }
@@ -124,14 +127,18 @@ void Shard::look() {
   const auto accept = [this](const Segment& segment) {
     return dirty_.empty() || log_.has_room_for(segment);
   };
-  while (SegmentPtr segment = inbox_.take(accept)) {
+  const auto end = now_ + kTurn;
+  for (int taken = 1; SegmentPtr segment = inbox_.take(accept); ++taken) {
     if (!log_.continues(*segment)) {
       drop_all();
       log_.restart({log_.epoch(), segment->base_position, 0});
     }
     log_.append(std::move(segment));
     log_.visit_touched([this](Reader& reader) { mark(static_cast<Stream&>(reader)); });
+    if (taken % kSegmentsPerClockRead == 0 && Clock::now() >= end) break;
   }
+  // Whoever looks from outside a turn leaves the rest to one.
+  if (inbox_.waiting()) schedule_turn();
 }
 
 void Shard::turn() {

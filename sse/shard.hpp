@@ -6,9 +6,9 @@
 // client does, and no exception, ends the thread: only finish() or abort() do.
 #pragma once
 
+#include <atomic>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/intrusive/list.hpp>
-#include <atomic>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>

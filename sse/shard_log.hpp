@@ -101,9 +101,9 @@ class ShardLog {
   std::deque<SegmentPtr> segments_;
   std::uint64_t first_segment_ = 0;  // number of segments_.front()
   ByName<ChannelFeed> channels_;
-  ByName<PatternFeed> patterns_;   // by prefix
-  std::uint64_t generation_ = 1;   // of patterns_; a channel's matches are cached per generation
-  std::vector<Feed*> touched_;     // have readers and frames these were not told of
+  ByName<PatternFeed> patterns_;  // by prefix
+  std::uint64_t generation_ = 1;  // of patterns_; a channel's matches are cached per generation
+  std::vector<Feed*> touched_;    // have readers and frames these were not told of
   std::size_t rotation_ = 0;
   std::vector<ChannelFeed*> of_segment_;  // working memory of append()
 };

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <exception>
+#include <type_traits>
 #include <utility>
 
 #include "sse/frame.hpp"
@@ -48,11 +50,18 @@ void Stream::carry_out(const GoLive& live) {
 void Stream::carry_out(const ReadPage& read) {
   catch_up_->reading = true;
   ReplayRequest request{catch_up_->channels, read.after, read.limit};
-  auto done = [mailbox = shard_.mailbox(), weak = weak_from_this()](std::optional<ReplayPage> page) {
+  auto done = [mailbox = shard_.mailbox(),
+               weak = weak_from_this()](std::optional<ReplayPage> page) {
     // The mailbox takes copyable tasks; a page is too large to copy.
     auto shared = std::make_shared<std::optional<ReplayPage>>(std::move(page));
     mailbox->post([weak, shared] {
-      if (const auto stream = weak.lock()) stream->on_page(std::move(*shared));
+      const auto stream = weak.lock();
+      if (!stream) return;
+      try {
+        stream->on_page(std::move(*shared));
+      } catch (const std::exception&) {
+        stream->shard_.drop(*stream);  // half a page would be worse than none
+      }
     });
   };
   try {
@@ -114,8 +123,7 @@ void Stream::on_page(std::optional<ReplayPage> page) {
 
 void Stream::begin_response(std::uint64_t position) {
   own_ = kStreamHead;
-  append_opening(own_, shard_.options().retry, shard_.log().epoch(), position,
-                 catch_up_->channels);
+  append_opening(own_, shard_.options().retry, shard_.log().epoch(), position, catch_up_->channels);
   catch_up_->opened = true;
 }
 
@@ -207,8 +215,9 @@ void Stream::on_readable() {
   wait_readable();
 }
 
-// A client that closed its sending side may well go on reading, and one that is gone altogether looks
-// the same from here. So it is sent a comment at once: whoever is gone answers that with a reset.
+// A client that closed its sending side may well go on reading, and one that is gone altogether
+// looks the same from here. So it is sent a comment at once: whoever is gone answers that with a
+// reset.
 void Stream::on_input_closed() {
   heartbeat_due_ = !catch_up_ || catch_up_->opened;
   shard_.mark(*this);

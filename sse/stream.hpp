@@ -1,9 +1,9 @@
-// One open stream: a reader of the shard's log with a socket. `initial → catching up → live`; what to
-// do is decided in resume.hpp, carried out here.
+// One open stream: a reader of the shard's log with a socket. `initial → catching up → live`; what
+// to do is decided in resume.hpp, carried out here.
 //
 // Belongs to the shard's thread and is owned by the shard; asynchronous waits keep it alive until
-// they have come back. Holds no queue: at most the opening bytes or one page of the database, and one
-// half-sent frame.
+// they have come back. Holds no queue: at most the opening bytes or one page of the database, and
+// one half-sent frame.
 #pragma once
 
 #include <boost/intrusive/list_hook.hpp>
@@ -38,8 +38,10 @@ struct StreamOptions {
 };
 
 using AutoUnlink = boost::intrusive::link_mode<boost::intrusive::auto_unlink>;
-using DirtyHook = boost::intrusive::list_base_hook<boost::intrusive::tag<struct DirtyTag>, AutoUnlink>;
-using WheelHook = boost::intrusive::list_base_hook<boost::intrusive::tag<struct WheelTag>, AutoUnlink>;
+using DirtyHook =
+    boost::intrusive::list_base_hook<boost::intrusive::tag<struct DirtyTag>, AutoUnlink>;
+using WheelHook =
+    boost::intrusive::list_base_hook<boost::intrusive::tag<struct WheelTag>, AutoUnlink>;
 
 class Stream : public Reader,
                public DirtyHook,
@@ -99,10 +101,10 @@ class Stream : public Reader,
   std::unique_ptr<CatchUp> catch_up_;
   std::string own_;  // bytes of this stream alone, sent before frames of the log
   std::size_t own_sent_ = 0;
-  Clock::time_point last_write_;         // when the socket last took something
-  Clock::time_point stalled_since_{};    // since when it has taken nothing; zero: it does take
-  bool live_ = false;                // subscribed to the log
-  bool blocked_ = false;             // waiting for the socket to take more
+  Clock::time_point last_write_;       // when the socket last took something
+  Clock::time_point stalled_since_{};  // since when it has taken nothing; zero: it does take
+  bool live_ = false;                  // subscribed to the log
+  bool blocked_ = false;               // waiting for the socket to take more
   bool finishing_ = false;
   bool heartbeat_due_ = false;
   bool closed_ = false;

@@ -1,6 +1,6 @@
-// One timer for all streams of a shard: a wheel of intrusive lists, so arming costs no allocation and
-// a closed stream leaves by itself. Due times are rounded up to a tick; what is further away than the
-// wheel reaches comes around early and is expected to be armed again.
+// One timer for all streams of a shard: a wheel of intrusive lists, so arming costs no allocation
+// and a closed stream leaves by itself. Due times are rounded up to a tick; what is further away
+// than the wheel reaches comes around early and is expected to be armed again.
 //
 // Belongs to the shard's thread; does not own what hangs on it.
 #pragma once
@@ -22,7 +22,9 @@ class TimerWheel {
 
   void arm(Item& item, Clock::time_point due) {
     static_cast<Hook&>(item).unlink();
-    const auto away = due > last_ ? static_cast<std::size_t>((due - last_ + tick_ - Clock::duration(1)) / tick_) : 1;
+    const auto away =
+        due > last_ ? static_cast<std::size_t>((due - last_ + tick_ - Clock::duration(1)) / tick_)
+                    : 1;
     slots_[(current_ + std::clamp<std::size_t>(away, 1, kSlots - 1)) % kSlots].push_back(item);
   }
 

@@ -1,4 +1,5 @@
-// UTF-8 checks for what comes from outside. Pure functions, no allocation unless a string is returned.
+// UTF-8 checks for what comes from outside. Pure functions, no allocation unless a string is
+// returned.
 #pragma once
 
 #include <cstddef>
