@@ -51,6 +51,7 @@ BatchResult Batch::run(std::span<const int> order, std::size_t lanes, std::size_
   try {
     const OwnedLanes owned = store_.own_lanes(order, lanes);
     result.xmin = owned.xmin;
+    result.armed = owned.armed;
     if (owned.lanes.empty()) {
       store_.rollback();
       return result;

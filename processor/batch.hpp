@@ -48,6 +48,7 @@ struct BatchResult {
   std::size_t held = 0;
   std::uint64_t xmin = 0;  // see QueueStore::arm
   bool scheduled_moved = false;
+  bool armed = false;  // inserts notify
   enum class Outcome { committed, careful_next, again } outcome = Outcome::committed;
 };
 

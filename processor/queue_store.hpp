@@ -31,6 +31,7 @@ struct OwnedLanes {
   std::uint64_t xmin = 0;    // of a snapshot older than any read that follows
   bool waiting_due = false;  // a failed event's next attempt is due (a hint, of any lane)
   bool scheduled_due = false;
+  bool armed = false;  // inserts notify
 };
 
 struct ClaimedEvent {

@@ -77,9 +77,8 @@ void Runner::work(PgConnection& connection) {
   QueueStore store(connection);
   BatchSize size(shared_.most_events);
   bool careful = false;
-  bool sweep = true;      // take every lane that is free: nothing was found last time
-  int busy = 0;           // batches in a row that found something
-  bool disarmed = false;  // by this runner, since it last armed
+  bool sweep = true;  // take every lane that is free: nothing was found last time
+  int busy = 0;       // batches in a row that found something
   int troubles = 0;
   std::size_t first_lane = static_cast<std::size_t>(number_) * 3 % lane_count;
   bool armed = false;
@@ -117,9 +116,9 @@ void Runner::work(PgConnection& connection) {
       ++busy;
       sweep = false;
       armed = false;
-      if (!disarmed && (busy > 1 || result.taken >= busy_batch)) {
+      // Whoever armed it: a sibling that sleeps arms it anew at every poll.
+      if (result.armed && (busy > 1 || result.taken >= busy_batch)) {
         store.disarm();
-        disarmed = true;
         // There is more than one runner's worth: the siblings need not wait for their poll.
         shared_.wake->signal();
       }
@@ -133,7 +132,6 @@ void Runner::work(PgConnection& connection) {
       armed = true;
       armed_bound = state.bound;
       rest = std::min(fallback_poll, state.next_due.value_or(fallback_poll) + milliseconds(1));
-      disarmed = false;
       pause = milliseconds(1);
       continue;  // and look once more
     }
