@@ -82,6 +82,20 @@ class Fields {
     return it->get<bool>();
   }
 
+  std::optional<std::string> text_if_there(const char* name) const {
+    const json* value = find(name);
+    if (value == nullptr || value->is_null()) return std::nullopt;
+    return text(name);
+  }
+
+  std::optional<double> number(const char* name) const {
+    const json* value = find(name);
+    if (value == nullptr || value->is_null()) return std::nullopt;
+    if (!value->is_number())
+      throw EffectError(index_, kind_, name, "must be a number, not " + article(*value));
+    return value->get<double>();
+  }
+
   const json* find(const char* name) const {
     const auto it = fields_.find(name);
     return it == fields_.end() ? nullptr : &*it;
@@ -110,17 +124,126 @@ Effect insert_from(std::size_t index, const json& value) {
   return insert;
 }
 
+Effect upsert_from(std::size_t index, const json& value) {
+  const Fields fields(index, "Upsert", value, {"table", "data", "key"});
+  Upsert upsert{fields.text("table"), fields.required("data"), {}};
+  const json& key = fields.required("key");
+  if (!key.is_array() || key.empty())
+    fields.fail("key", "must be a list of column names, not " +
+                           (key.is_array() ? "an empty one" : article(key)));
+  for (const json& column : key) {
+    if (!column.is_string()) fields.fail("key", "must hold column names, not " + article(column));
+    upsert.key.push_back(column.get<std::string>());
+  }
+  return upsert;
+}
+
+Effect update_from(std::size_t index, const json& value) {
+  const Fields fields(index, "Update", value, {"table", "set", "where"});
+  return Update{fields.text("table"), fields.required("set"), fields.required("where")};
+}
+
+Effect delete_from(std::size_t index, const json& value) {
+  const Fields fields(index, "Delete", value, {"table", "where"});
+  return Delete{fields.text("table"), fields.required("where")};
+}
+
 Effect broadcast_from(std::size_t index, const json& value) {
   const Fields fields(index, "SSEBroadcast", value, {"channel", "event_type", "data", "ephemeral"});
   return SSEBroadcast{fields.text("channel"), fields.text("event_type"), fields.required("data"),
                       fields.flag("ephemeral", false)};
 }
 
+Effect schedule_from(std::size_t index, const json& value) {
+  const Fields fields(index, "ScheduleEvent", value,
+                      {"event_type", "payload", "delay_seconds", "delay_minutes", "execute_at",
+                       "stream", "idempotency_key"});
+  ScheduleEvent event{fields.text("event_type"), fields.required("payload")};
+  event.delay_seconds = fields.number("delay_seconds");
+  event.delay_minutes = fields.number("delay_minutes");
+  event.execute_at = fields.text_if_there("execute_at");
+  event.stream = fields.text_if_there("stream");
+  event.idempotency_key = fields.text_if_there("idempotency_key");
+  return event;
+}
+
+Effect kv_set_from(std::size_t index, const json& value) {
+  const Fields fields(index, "KVSet", value, {"key", "value", "ttl_seconds"});
+  return KVSet{fields.text("key"), fields.required("value"), fields.number("ttl_seconds")};
+}
+
+Effect kv_delete_from(std::size_t index, const json& value) {
+  const Fields fields(index, "KVDelete", value, {"key"});
+  return KVDelete{fields.text("key")};
+}
+
+Effect log_from(std::size_t index, const json& value) {
+  const Fields fields(index, "Log", value, {"level", "message", "fields"});
+  Log log{fields.text("level"), fields.text("message")};
+  if (const json* members = fields.find("fields")) log.fields = *members;
+  return log;
+}
+
 struct Kind {
   std::string_view name;
   Effect (*from)(std::size_t index, const json& value);
 };
-constexpr std::array kinds{Kind{"Insert", insert_from}, Kind{"SSEBroadcast", broadcast_from}};
+constexpr std::array kinds{Kind{"Insert", insert_from},
+                           Kind{"Upsert", upsert_from},
+                           Kind{"Update", update_from},
+                           Kind{"Delete", delete_from},
+                           Kind{"SSEBroadcast", broadcast_from},
+                           Kind{"ScheduleEvent", schedule_from},
+                           Kind{"KVSet", kv_set_from},
+                           Kind{"KVDelete", kv_delete_from},
+                           Kind{"Log", log_from}};
+
+// The fields of each kind; those at their default are left out.
+struct FieldsOf {
+  json operator()(const Insert& effect) const {
+    json fields{{"table", effect.table}, {"data", effect.data}};
+    if (effect.on_conflict == OnConflict::ignore) fields["on_conflict"] = "ignore";
+    return fields;
+  }
+  json operator()(const Upsert& effect) const {
+    return {{"table", effect.table}, {"data", effect.data}, {"key", effect.key}};
+  }
+  json operator()(const Update& effect) const {
+    return {{"table", effect.table}, {"set", effect.set}, {"where", effect.where}};
+  }
+  json operator()(const Delete& effect) const {
+    return {{"table", effect.table}, {"where", effect.where}};
+  }
+  json operator()(const SSEBroadcast& effect) const {
+    json fields{
+        {"channel", effect.channel}, {"event_type", effect.event_type}, {"data", effect.data}};
+    if (effect.ephemeral) fields["ephemeral"] = true;
+    return fields;
+  }
+  json operator()(const ScheduleEvent& effect) const {
+    json fields{{"event_type", effect.event_type}, {"payload", effect.payload}};
+    const auto add = [&](const char* name, const auto& value) {
+      if (value) fields[name] = *value;
+    };
+    add("delay_seconds", effect.delay_seconds);
+    add("delay_minutes", effect.delay_minutes);
+    add("execute_at", effect.execute_at);
+    add("stream", effect.stream);
+    add("idempotency_key", effect.idempotency_key);
+    return fields;
+  }
+  json operator()(const KVSet& effect) const {
+    json fields{{"key", effect.key}, {"value", effect.value}};
+    if (effect.ttl_seconds) fields["ttl_seconds"] = *effect.ttl_seconds;
+    return fields;
+  }
+  json operator()(const KVDelete& effect) const { return {{"key", effect.key}}; }
+  json operator()(const Log& effect) const {
+    json fields{{"level", effect.level}, {"message", effect.message}};
+    if (!effect.fields.empty()) fields["fields"] = effect.fields;
+    return fields;
+  }
+};
 
 }  // namespace
 
@@ -152,22 +275,7 @@ Effects effects_from_json(const json& list) {
 }
 
 json to_json(const Effect& effect) {
-  return std::visit(
-      [](const auto& value) -> json {
-        using Kind = std::decay_t<decltype(value)>;
-        if constexpr (std::is_same_v<Kind, Insert>) {
-          json fields{{"table", value.table}, {"data", value.data}};
-          if (value.on_conflict == OnConflict::ignore) fields["on_conflict"] = "ignore";
-          return {{"Insert", std::move(fields)}};
-        } else {
-          static_assert(std::is_same_v<Kind, SSEBroadcast>);
-          json fields{
-              {"channel", value.channel}, {"event_type", value.event_type}, {"data", value.data}};
-          if (value.ephemeral) fields["ephemeral"] = true;
-          return {{"SSEBroadcast", std::move(fields)}};
-        }
-      },
-      effect);
+  return json{{std::string(kind_of(effect)), std::visit(FieldsOf{}, effect)}};
 }
 
 json to_json(const Effects& effects) {
@@ -179,7 +287,14 @@ json to_json(const Effects& effects) {
 std::string_view kind_of(const Effect& effect) {
   struct Name {
     std::string_view operator()(const Insert&) const { return "Insert"; }
+    std::string_view operator()(const Upsert&) const { return "Upsert"; }
+    std::string_view operator()(const Update&) const { return "Update"; }
+    std::string_view operator()(const Delete&) const { return "Delete"; }
     std::string_view operator()(const SSEBroadcast&) const { return "SSEBroadcast"; }
+    std::string_view operator()(const ScheduleEvent&) const { return "ScheduleEvent"; }
+    std::string_view operator()(const KVSet&) const { return "KVSet"; }
+    std::string_view operator()(const KVDelete&) const { return "KVDelete"; }
+    std::string_view operator()(const Log&) const { return "Log"; }
   };
   return std::visit(Name{}, effect);
 }

@@ -2,20 +2,20 @@
 //
 // compile() checks an event's effects against the database's catalogue and turns them into writes
 // and broadcasts; apply() carries the writes of many events out, grouped. Broadcasts are left to
-// the Outbox, which must come last in the transaction. One session, one thread. Errors: EffectError
-// from compile() (that event is at fault, nothing was written), SqlError from apply() (the
-// transaction must be rolled back; some event is at fault), ConnectionLost from both.
+// the Outbox, which must come last in the transaction, and logs to whoever knows that it has
+// committed. One session, one thread. Errors: EffectError from compile() (that event is at fault,
+// nothing was written), SqlError from apply() (the transaction must be rolled back; some event is
+// at fault), ConnectionLost from both.
 #pragma once
 
 #include <cstdint>
-#include <memory>
+#include <optional>
 #include <span>
 #include <string>
-#include <unordered_map>
 #include <vector>
 
 #include "effects/sql.hpp"
-#include "effects/table_catalog.hpp"
+#include "effects/write_compiler.hpp"
 #include "effects/write_group.hpp"
 #include "spillway/effect.hpp"
 
@@ -34,13 +34,14 @@ struct PendingBroadcast {
 struct CompiledEffects {
   std::vector<Write> writes;
   std::vector<PendingBroadcast> broadcasts;
+  std::vector<Log> logs;
 };
 
 class Executor {
  public:
-  explicit Executor(SqlSession& session) : session_(session), catalog_(session) {}
+  explicit Executor(SqlSession& session) : session_(session), compiler_(session) {}
 
-  [[nodiscard]] CompiledEffects compile(const Effects& effects);
+  [[nodiscard]] CompiledEffects compile(const Effects& effects, const EffectOrigin& origin);
 
   // Grouped: the same rows as one by one, in fewer statements.
   void apply(std::span<const CompiledEffects* const> events);
@@ -49,18 +50,11 @@ class Executor {
   void apply_each(const CompiledEffects& event);
 
   // The schema may have changed: looks everything up anew. Not while compiled effects are in use.
-  void forget_schema();
+  void forget_schema() { compiler_.forget_schema(); }
 
  private:
-  void compile_insert(const Insert& insert, std::size_t index, CompiledEffects& compiled);
-  std::shared_ptr<const WriteShape> insert_shape(const Insert& insert, const json& row,
-                                                 std::size_t index);
-
   SqlSession& session_;
-  TableCatalog catalog_;
-  std::unordered_map<std::string, std::shared_ptr<const WriteShape>> shapes_;
-  std::uint64_t shape_number_ = 0;
-  std::string key_;  // scratch for the look-up of shapes
+  WriteCompiler compiler_;
 };
 
 }  // namespace spillway

@@ -8,17 +8,42 @@ namespace spillway {
 namespace {
 
 const Statement find_table{"sw_find_table", R"(
-SELECT c.oid, n.nspname, c.relname, a.attname, NULL::oid AS parent,
-       EXISTS (SELECT FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal)
-       OR c.relhasrules
+SELECT c.oid, n.nspname, c.relname, a.attname, format_type(a.atttypid, NULL),
+       c.relkind IN ('v', 'f') OR c.relhasrules
+       OR EXISTS (SELECT FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal)
 FROM pg_catalog.pg_class c
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-WHERE c.oid = pg_catalog.to_regclass($1) AND c.relkind IN ('r', 'p', 'v', 'f')
-UNION ALL
-SELECT f.conrelid, NULL, NULL, NULL, f.confrelid, NULL
-FROM pg_catalog.pg_constraint f
-WHERE f.conrelid = pg_catalog.to_regclass($1) AND f.contype = 'f' AND f.confrelid <> f.conrelid)"};
+WHERE c.oid = pg_catalog.to_regclass($1) AND c.relkind IN ('r', 'p', 'v', 'f'))"};
+
+const Statement find_keys{"sw_find_keys", R"(
+SELECT i.indexrelid, a.attname
+FROM pg_catalog.pg_index i
+CROSS JOIN LATERAL unnest(i.indkey[0:i.indnkeyatts - 1]) AS k(attnum)
+JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
+WHERE i.indrelid = $1::oid AND i.indisunique AND i.indisvalid AND i.indimmediate
+  AND i.indpred IS NULL AND i.indexprs IS NULL
+  AND NOT EXISTS (SELECT FROM unnest(i.indkey[0:i.indnkeyatts - 1]) AS e(attnum)
+                  JOIN pg_catalog.pg_attribute n ON n.attrelid = i.indrelid AND n.attnum = e.attnum
+                  WHERE NOT n.attnotnull)
+ORDER BY i.indexrelid)"};
+
+// A write may reach all of these: by cascades, by checks, or because they hold the same rows. Any
+// of them with triggers makes the whole family opaque.
+const Statement find_family{"sw_find_family", R"(
+WITH RECURSIVE tie AS (
+  SELECT conrelid AS a, confrelid AS b FROM pg_catalog.pg_constraint WHERE contype = 'f'
+  UNION ALL SELECT confrelid, conrelid FROM pg_catalog.pg_constraint WHERE contype = 'f'
+  UNION ALL SELECT inhrelid, inhparent FROM pg_catalog.pg_inherits
+  UNION ALL SELECT inhparent, inhrelid FROM pg_catalog.pg_inherits
+), family AS (
+  SELECT $1::oid AS oid
+  UNION SELECT tie.b FROM family JOIN tie ON tie.a = family.oid
+)
+SELECT family.oid,
+       EXISTS (SELECT FROM pg_catalog.pg_trigger t
+               WHERE t.tgrelid = family.oid AND NOT t.tgisinternal)
+FROM family)"};
 
 }  // namespace
 
@@ -33,22 +58,29 @@ std::shared_ptr<const Table> TableCatalog::find(const std::string& name) {
   if (rows.empty()) return nullptr;
 
   auto table = std::make_shared<Table>();
-  for (std::size_t row = 0; row < rows.size(); ++row) {
-    if (!rows.is_null(row, 4)) {
-      table->parents.insert(rows.integer<std::uint32_t>(row, 4));
-      continue;
-    }
-    table->oid = rows.integer<std::uint32_t>(row, 0);
-    table->schema = rows.string(row, 1);
-    table->name = rows.string(row, 2);
-    table->columns.insert(rows.string(row, 3));
-    table->has_triggers = rows.boolean(row, 5);
-  }
+  table->oid = rows.integer<std::uint32_t>(0, 0);
+  table->schema = rows.string(0, 1);
+  table->name = rows.string(0, 2);
+  table->opaque = rows.boolean(0, 5);
+  for (std::size_t row = 0; row < rows.size(); ++row)
+    table->columns.emplace(rows.string(row, 3), rows.string(row, 4));
   // The search_path may lead to a reserved schema without its being named.
   if (is_reserved_schema(table->schema))
     throw std::invalid_argument("is a table of schema \"" + table->schema +
                                 "\", which no effect may write to");
   table->quoted = TableName{table->schema, table->name}.quoted();
+
+  const std::string oid = std::to_string(table->oid);
+  const Rows keys = session_.run(find_keys, {oid.c_str()});
+  for (std::size_t row = 0; row < keys.size(); ++row) {
+    if (row == 0 || keys.text(row, 0) != keys.text(row - 1, 0)) table->keys.emplace_back();
+    table->keys.back().push_back(keys.string(row, 1));
+  }
+  const Rows family = session_.run(find_family, {oid.c_str()});
+  for (std::size_t row = 0; row < family.size(); ++row) {
+    table->family.insert(family.integer<std::uint32_t>(row, 0));
+    table->opaque = table->opaque || family.boolean(row, 1);
+  }
   tables_.emplace(name, table);
   return table;
 }

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <set>
 #include <string>
@@ -22,9 +23,14 @@ struct Table {
   std::string schema;
   std::string name;
   std::string quoted;  // "schema"."name"
-  std::set<std::string, std::less<>> columns;
-  std::set<std::uint32_t> parents;  // tables its foreign keys refer to, itself left out
-  bool has_triggers = false;  // users' triggers or rules: order against other tables may matter
+  // Each column with its type's name as format_type gives it.
+  std::map<std::string, std::string, std::less<>> columns;
+  // Column sets of which no two rows share the values (unique, not null, checked at once).
+  std::vector<std::vector<std::string>> keys;
+  // Tables tied to it by foreign keys or partitioning, however far, itself included.
+  std::set<std::uint32_t> family;
+  // Users' triggers, rules, a view, a foreign table: writing to it may do anything anywhere.
+  bool opaque = false;
 };
 
 class TableCatalog {

@@ -5,34 +5,67 @@
 namespace spillway {
 namespace {
 
+using Repeat = WriteShape::Repeat;
+
 // May a write on `moving` be carried out before a group on `passed` that was asked for earlier?
 bool may_pass(const Table& moving, const Table& passed) {
-  return moving.oid != passed.oid && !moving.has_triggers && !passed.has_triggers &&
-         !moving.parents.contains(passed.oid) && !passed.parents.contains(moving.oid);
+  return !moving.opaque && !passed.opaque && !moving.family.contains(passed.oid);
 }
 
 }  // namespace
+
+bool WriteGrouping::join(Open& group, const Write& write) {
+  switch (group.shape->repeat) {
+    case Repeat::together:
+      break;
+    case Repeat::apart:
+      if (!group.keyed.emplace(write.key, std::string()).second) return false;
+      break;
+    case Repeat::last:
+      group.keyed.insert_or_assign(write.key, write.rows);
+      return true;
+    case Repeat::alone:
+      return false;
+  }
+  group.rows += ',';
+  group.rows += write.rows;
+  return true;
+}
 
 void WriteGrouping::add(const Write& write) {
   // Few groups in practice (tables x shapes), so the walk from the back is short; a batch whose
   // writes cannot be joined stops at its first step.
   for (std::size_t i = groups_.size(); i-- > 0;) {
-    WriteGroup& group = groups_[i];
+    Open& group = groups_[i];
     if (group.shape == write.shape) {
-      group.rows += ',';
-      group.rows += write.rows;
-      return;
+      if (join(group, write)) return;
+      break;
     }
     if (!may_pass(*write.shape->table, *group.shape->table)) break;
   }
-  WriteGroup group{write.shape, "["};
-  group.rows += write.rows;
+  Open group{write.shape, {}, {}};
+  if (write.shape->repeat == Repeat::last) {
+    group.keyed.emplace(write.key, write.rows);
+  } else {
+    group.rows = "[" + write.rows;
+    if (write.shape->repeat == Repeat::apart) group.keyed.emplace(write.key, std::string());
+  }
   groups_.push_back(std::move(group));
 }
 
 std::vector<WriteGroup> WriteGrouping::take() {
-  for (WriteGroup& group : groups_) group.rows += ']';
-  return std::exchange(groups_, {});
+  std::vector<WriteGroup> made;
+  made.reserve(groups_.size());
+  for (Open& group : groups_) {
+    if (group.shape->repeat == Repeat::last) {
+      for (const auto& [key, row] : group.keyed)
+        group.rows += (group.rows.empty() ? "[" : ",") + row;
+    }
+    group.rows += ']';
+    made.push_back({std::move(group.shape), std::move(group.rows)});
+  }
+  groups_.clear();
+  return made;
 }
 
 }  // namespace spillway

@@ -46,6 +46,7 @@ BatchResult Batch::run(std::span<const int> order, std::size_t lanes, std::size_
   std::int64_t alone = 0;  // the event of a batch of one
   std::uint64_t xid = 0;
   outbox_.clear();
+  logs_.clear();
   if (std::exchange(schema_suspect_, false)) executor_.forget_schema();
   store_.begin();
   try {
@@ -129,6 +130,8 @@ BatchResult Batch::run(std::span<const int> order, std::size_t lanes, std::size_
   failures_in_a_row_ = 0;
   if (alone == condemned_) condemned_ = 0;
   if (!outbox_.empty() && sinks_.broadcast) sinks_.broadcast(outbox_.take());
+  if (sinks_.log)
+    for (const auto& [event_id, entry] : logs_) sinks_.log(event_id, entry);
   return result;
 }
 
@@ -165,7 +168,8 @@ void Batch::handle(std::vector<Work>& work) {
     }
     try {
       if (!item.claimed->problem.empty()) throw EffectError(item.claimed->problem);
-      item.effects = executor_.compile(run_handlers(item.claimed->event));
+      const Event& event = item.claimed->event;
+      item.effects = executor_.compile(run_handlers(event), {event.id, event.correlation_id});
     } catch (const EffectError& error) {
       fail(item, error.what(), {}, true);
     } catch (const SqlError&) {  // the catalogue could not be read: not the event's fault
@@ -215,27 +219,29 @@ void Batch::apply_carefully(std::vector<Work>& work, std::size_t begin, std::siz
     if (classify(error.sqlstate()) == FailureClass::outage) throw;
     session_.exec("ROLLBACK TO SAVEPOINT spillway_part");
     if (error.sqlstate().starts_with("42")) schema_suspect_ = true;
-    if (ready.size() == 1) {
-      std::string message = error.what();
-      std::string sqlstate = error.sqlstate();
-      try {  // once more, one effect at a time, to say which
-        executor_.apply_each(work[last].effects);
-      } catch (const SqlError& exact) {
-        if (classify(exact.sqlstate()) == FailureClass::outage) throw;
-        message = exact.what();
-        sqlstate = exact.sqlstate();
-      }
-      session_.exec("ROLLBACK TO SAVEPOINT spillway_part; RELEASE SAVEPOINT spillway_part");
-      const bool deterministic = classify(sqlstate) == FailureClass::deterministic;
-      fail(work[last], message, std::move(sqlstate), deterministic);
-      if (!is_final(work[last])) hold_followers(work, last);
-      return;
-    }
+    if (ready.size() == 1) return apply_alone(work, last);
     session_.exec("RELEASE SAVEPOINT spillway_part");
   }
   const std::size_t middle = begin + (end - begin) / 2;
   apply_carefully(work, begin, middle);
   apply_carefully(work, middle, end);
+}
+
+// The only event of its part, which failed as a group: once more, one effect at a time. That says
+// which effect is at fault, or finds that only the grouping was (two spellings of one key).
+void Batch::apply_alone(std::vector<Work>& work, std::size_t at) {
+  try {
+    executor_.apply_each(work[at].effects);
+    check_deferred_constraints();
+    session_.exec("RELEASE SAVEPOINT spillway_part");
+    work[at].state = Work::State::done;
+  } catch (const SqlError& error) {
+    if (classify(error.sqlstate()) == FailureClass::outage) throw;
+    session_.exec("ROLLBACK TO SAVEPOINT spillway_part; RELEASE SAVEPOINT spillway_part");
+    const bool deterministic = classify(error.sqlstate()) == FailureClass::deterministic;
+    fail(work[at], error.what(), error.sqlstate(), deterministic);
+    if (!is_final(work[at])) hold_followers(work, at);
+  }
 }
 
 // Constraints that are checked at COMMIT must be checked while the fault can still be pinned down.
@@ -293,6 +299,7 @@ std::uint64_t Batch::settle(std::vector<Work>& work, std::span<const ClaimedEven
         ++result.done;
         if (was_waiting) left_waiting.push_back(claimed.event.id);
         outbox_.add(claimed.event.id, std::move(item.effects.broadcasts));
+        for (Log& log : item.effects.logs) logs_.emplace_back(claimed.event.id, std::move(log));
         break;
       case Work::State::held:
         ++result.held;

@@ -35,9 +35,10 @@ struct BatchOptions {
 
 // Wiring that outlives the batch; all of it may be used by several runners at once.
 struct BatchSinks {
-  std::function<void(sse::BroadcastBatch)> broadcast;  // after COMMIT; may be empty
-  std::function<bool()> others_listen;                 // do other processes serve streams?
-  std::function<void(const std::string& line)> warn;   // a failure, for the log
+  std::function<void(sse::BroadcastBatch)> broadcast;          // after COMMIT; may be empty
+  std::function<bool()> others_listen;                         // do other processes serve streams?
+  std::function<void(std::int64_t event_id, const Log&)> log;  // Log effects, after COMMIT
+  std::function<void(const std::string& line)> warn;           // a failure, for the log
 };
 
 struct BatchResult {
@@ -74,6 +75,7 @@ class Batch {
   Effects run_handlers(const Event& event);
   void apply_all(std::vector<Work>& work);
   void apply_carefully(std::vector<Work>& work, std::size_t begin, std::size_t end);
+  void apply_alone(std::vector<Work>& work, std::size_t at);
   void hold_followers(std::vector<Work>& work, std::size_t failed);
   void fail(Work& work, const std::string& error, std::string sqlstate, bool deterministic);
   // Returns the transaction's xid, if it took anything from the queue.
@@ -91,6 +93,7 @@ class Batch {
   QueueStore store_;
   Executor executor_;
   Outbox outbox_;
+  std::vector<std::pair<std::int64_t, Log>> logs_;  // of the batch, for after its commit
   std::mt19937_64 random_;
   std::string defer_again_;  // SET CONSTRAINTS … DEFERRED for those that start so; careful only
   bool schema_suspect_ = false;  // a statement failed as if the schema had changed

@@ -36,6 +36,11 @@ const Statement drop_old_ephemeral{"sw_drop_old_ephemeral", R"(
 DELETE FROM spillway.ephemeral_broadcasts
 WHERE created_at < clock_timestamp() - interval '1 minute')"};
 
+const Statement drop_expired_keys{"sw_drop_expired_keys", R"(
+DELETE FROM spillway.kv WHERE key IN (
+  SELECT key FROM spillway.kv WHERE expires_at <= clock_timestamp()
+  ORDER BY expires_at LIMIT 10000 FOR UPDATE SKIP LOCKED))"};
+
 }  // namespace
 
 Listener::Listener(ListenerOptions options, Wake& events, Wake& broadcasts)
@@ -113,6 +118,7 @@ void Listener::probe(PgConnection& connection) {
   others_listen_ = rows.integer<int>(0, 1) > 0;
   healthy_ = rows.integer<int>(0, 2) == newest_schema_version();
   if (options_.serves_streams) connection.run(drop_old_ephemeral);
+  if (options_.runners > 0) connection.run(drop_expired_keys);
 }
 
 }  // namespace spillway

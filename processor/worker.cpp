@@ -67,6 +67,15 @@ class ShutdownWatch {
   std::thread thread_;
 };
 
+void write_log_effect(std::int64_t event_id, const Log& log) {
+  const auto level = spdlog::level::from_str(log.level);
+  if (!spdlog::should_log(level)) return;
+  // One line each, whatever a payload brought along.
+  std::string text = json(log.message).dump();
+  if (!log.fields.empty()) text += " " + log.fields.dump();
+  spdlog::log(level, "event {}: {}", event_id, text);
+}
+
 void write_port_file(const std::string& path, std::uint16_t port) {
   // Renamed into place: whoever waits for the file finds a whole number in it.
   const std::string fresh = path + ".new";
@@ -208,6 +217,7 @@ int run_worker(const WorkerOptions& options) {
     shared.sinks.broadcast = [&hub](sse::BroadcastBatch batch) { hub->publish(std::move(batch)); };
   shared.sinks.others_listen = [&listener] { return listener.others_listen(); };
   shared.sinks.warn = log;
+  shared.sinks.log = write_log_effect;
   shared.most_events = options.batch;
   for (int i = 0; i < runner_count; ++i) runners.push_back(std::make_unique<Runner>(shared, i));
   for (auto& runner : runners) runner->start();

@@ -21,13 +21,32 @@ TEST(EffectJson, ReadsEveryKindAndWritesItBack) {
     {"Insert":{"table":"t","data":{"a":1}}},
     {"Insert":{"table":"s.t","data":[{"a":1},{"a":2}],"on_conflict":"ignore"}},
     {"SSEBroadcast":{"channel":"C:1","event_type":"E","data":"text"}},
-    {"SSEBroadcast":{"channel":"C:1","event_type":"","data":null,"ephemeral":true}}])");
+    {"SSEBroadcast":{"channel":"C:1","event_type":"","data":null,"ephemeral":true}},
+    {"Upsert":{"table":"t","data":{"a":1},"key":["a","b"]}},
+    {"Update":{"table":"t","set":{"a":1},"where":{"b":2}}},
+    {"Delete":{"table":"t","where":{"b":2}}},
+    {"ScheduleEvent":{"event_type":"E","payload":{},"delay_seconds":1.5,"stream":"s"}},
+    {"ScheduleEvent":{"event_type":"E","payload":{},"delay_minutes":2.0}},
+    {"ScheduleEvent":{"event_type":"E","payload":1,"execute_at":"2030-01-01","idempotency_key":"k"}},
+    {"KVSet":{"key":"k","value":[1],"ttl_seconds":60.0}},
+    {"KVDelete":{"key":"k"}},
+    {"Log":{"level":"info","message":"m","fields":{"a":1}}}])");
   const Effects effects = effects_from_json(list);
   const Effects expected{
       Insert{"t", {{"a", 1}}},
       Insert{"s.t", json::array({{{"a", 1}}, {{"a", 2}}}), OnConflict::ignore},
       SSEBroadcast{"C:1", "E", "text"},
       SSEBroadcast{"C:1", "", nullptr, true},
+      Upsert{"t", {{"a", 1}}, {"a", "b"}},
+      Update{"t", {{"a", 1}}, {{"b", 2}}},
+      Delete{"t", {{"b", 2}}},
+      ScheduleEvent{.event_type = "E", .delay_seconds = 1.5, .stream = "s"},
+      ScheduleEvent{.event_type = "E", .delay_minutes = 2},
+      ScheduleEvent{
+          .event_type = "E", .payload = 1, .execute_at = "2030-01-01", .idempotency_key = "k"},
+      KVSet{"k", {1}, 60},
+      KVDelete{"k"},
+      Log{"info", "m", {{"a", 1}}},
   };
   EXPECT_EQ(effects, expected);
   EXPECT_EQ(to_json(effects), list);
@@ -52,8 +71,10 @@ TEST(EffectJson, ErrorsNameIndexKindAndField) {
             "effect 0: must have one key, the kind, e.g. {\"Insert\":{…}}; it has 0");
   EXPECT_EQ(error_of(R"([{"Insert":{"table":"t","data":{}},"Log":{}}])"),
             "effect 0: must have one key, the kind, e.g. {\"Insert\":{…}}; it has 2");
-  EXPECT_EQ(error_of(R"([{"Insert":{"table":"t","data":{}}},{"Instert":{}}])"),
-            "effect 1: unknown kind \"Instert\"; there is Insert, SSEBroadcast");
+  EXPECT_EQ(
+      error_of(R"([{"Insert":{"table":"t","data":{}}},{"Instert":{}}])"),
+      "effect 1: unknown kind \"Instert\"; there is Insert, Upsert, Update, Delete, SSEBroadcast, "
+      "ScheduleEvent, KVSet, KVDelete, Log");
   EXPECT_EQ(error_of(R"([{"Insert":7}])"),
             "effect 0 (Insert): must be an object with table, data, on_conflict, not a number");
   EXPECT_EQ(error_of(R"([{"Insert":{"data":{}}}])"),

@@ -1,0 +1,69 @@
+// Turns effects that write rows into writes: checks names against the catalogue, builds the
+// statement of each shape once, and the row objects.
+//
+// One session, one thread. Shapes are remembered up to a bound, because column sets come from
+// payloads. Errors: EffectError (the effect is wrong), SqlError, ConnectionLost.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "effects/sql.hpp"
+#include "effects/table_catalog.hpp"
+#include "effects/write_group.hpp"
+#include "spillway/effect.hpp"
+
+namespace spillway {
+
+// The event whose effects these are; events that it schedules carry it on.
+struct EffectOrigin {
+  std::int64_t event_id = 0;
+  std::string_view correlation_id;
+};
+
+class WriteCompiler {
+ public:
+  explicit WriteCompiler(SqlSession& session);
+
+  void compile(const Insert& effect, std::size_t index, std::vector<Write>& writes);
+  void compile(const Upsert& effect, std::size_t index, std::vector<Write>& writes);
+  void compile(const Update& effect, std::size_t index, std::vector<Write>& writes);
+  void compile(const Delete& effect, std::size_t index, std::vector<Write>& writes);
+  void compile(const ScheduleEvent& effect, std::size_t index, const EffectOrigin& origin,
+               std::vector<Write>& writes);
+  void compile(const KVSet& effect, std::size_t index, std::vector<Write>& writes);
+  void compile(const KVDelete& effect, std::size_t index, std::vector<Write>& writes);
+
+  void forget_schema();
+
+ private:
+  using Shape = std::shared_ptr<const WriteShape>;
+
+  // The shape remembered under key_, or what `make` makes of the table.
+  Shape shape(const std::string& table, std::size_t index, const char* kind,
+              const std::function<void(const Table&, WriteShape&)>& make);
+  // Names every column of `row` that the table does not have; looks the table up anew first.
+  std::shared_ptr<const Table> table_with(const std::string& name,
+                                          const std::vector<const json*>& rows, std::size_t index,
+                                          const char* kind, const char* field);
+  void compile_rows(const std::string& table, const json& data, std::size_t index, const char* kind,
+                    std::vector<Write>& writes,
+                    const std::function<Write(const json& row)>& write_of);
+  void key_of(char kind, const std::string& table);
+  void key_add(const json& row, bool null_matters);
+
+  SqlSession& session_;
+  TableCatalog catalog_;
+  std::unordered_map<std::string, Shape> shapes_;
+  std::uint64_t shape_number_ = 0;
+  std::string key_;  // scratch for the look-up of shapes
+  Shape schedule_;
+  Shape kv_;
+};
+
+}  // namespace spillway
