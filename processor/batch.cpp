@@ -2,10 +2,13 @@
 
 #include <algorithm>
 #include <exception>
+#include <iterator>
+#include <map>
 #include <unordered_set>
 #include <utility>
 
 #include "effects/effect_error.hpp"
+#include "processor/segments.hpp"
 
 namespace spillway {
 namespace {
@@ -14,6 +17,11 @@ constexpr std::size_t longest_error = 4000;  // bytes of an error that are kept
 
 std::string describe(const Event& event) {
   return "event " + std::to_string(event.id) + " (" + event.type + "): ";
+}
+
+bool reads_something(const std::vector<const Registration*>& handlers) {
+  return std::any_of(handlers.begin(), handlers.end(),
+                     [](const Registration* handler) { return !handler->reads.empty(); });
 }
 
 // Errors come from handlers and may hold anything; the table takes UTF-8 without NUL.
@@ -28,14 +36,15 @@ std::string storable(std::string text) {
 
 }  // namespace
 
-Batch::Batch(SqlSession& session, const Registry& registry, LaneMarks& marks, BatchOptions options,
-             BatchSinks sinks, std::uint64_t seed)
+Batch::Batch(SqlSession& session, const HandlerSet& handlers, LaneMarks& marks,
+             BatchOptions options, BatchSinks sinks, std::uint64_t seed)
     : session_(session),
-      registry_(registry),
+      handlers_(handlers),
       marks_(marks),
       options_(options),
       sinks_(std::move(sinks)),
       store_(session),
+      reads_(session),
       executor_(session),
       outbox_(session),
       random_(seed) {}
@@ -45,6 +54,7 @@ BatchResult Batch::run(std::span<const int> order, std::size_t lanes, std::size_
   BatchResult result;
   std::int64_t alone = 0;  // the event of a batch of one
   std::uint64_t xid = 0;
+  registry_ = handlers_.current();
   outbox_.clear();
   logs_.clear();
   if (std::exchange(schema_suspect_, false)) executor_.forget_schema();
@@ -87,11 +97,19 @@ BatchResult Batch::run(std::span<const int> order, std::size_t lanes, std::size_
         return a.claimed->event.id < b.claimed->event.id;
       });
       if (work.size() == 1) alone = work.front().claimed->event.id;
-      handle(work);
-      if (careful)
-        apply_carefully(work, 0, work.size());
-      else
-        apply_all(work);
+      find_handlers(work);
+      std::vector<SegmentInput> inputs;
+      inputs.reserve(work.size());
+      for (const Work& item : work)
+        inputs.push_back({item.claimed->event.stream, reads_something(item.handlers)});
+      for (const auto& [begin, end] : segments_of(inputs)) {
+        read_declared(work, begin, end, careful);
+        handle(work, begin, end);
+        if (careful)
+          apply_carefully(work, begin, end);
+        else
+          apply_all(work, begin, end);
+      }
       xid = settle(work, queued.events, result);
     }
     store_.commit();
@@ -135,29 +153,85 @@ BatchResult Batch::run(std::span<const int> order, std::size_t lanes, std::size_
   return result;
 }
 
-Effects Batch::run_handlers(const Event& event) {
-  const auto* own = registry_.find(event.type);
-  const auto* all = event.type == "*" ? nullptr : registry_.find("*");
-  if (own == nullptr && all == nullptr && options_.unhandled_is_dead)
-    throw EffectError("there is no handler for type \"" + event.type + "\"");
-  Effects effects;
-  for (const auto* handlers : {own, all}) {
-    if (handlers == nullptr) continue;
-    for (const Handler& handler : *handlers) {
-      Effects more = handler(event);
-      if (effects.empty())
-        effects = std::move(more);
-      else
-        std::move(more.begin(), more.end(), std::back_inserter(effects));
+void Batch::find_handlers(std::vector<Work>& work) {
+  const auto* all = registry_->find("*");
+  for (Work& item : work) {
+    const std::string& type = item.claimed->event.type;
+    for (const auto* registrations : {registry_->find(type), type == "*" ? nullptr : all}) {
+      if (registrations == nullptr) continue;
+      for (const Registration& registration : *registrations)
+        item.handlers.push_back(&registration);
     }
   }
-  return effects;
 }
 
-void Batch::handle(std::vector<Work>& work) {
-  for (std::size_t i = 0; i < work.size(); ++i) {
+// One statement per handler for all of the segment's events. In a careful batch a statement that
+// fails is done again event by event, so that only the event at fault fails.
+void Batch::read_declared(std::vector<Work>& work, std::size_t begin, std::size_t end,
+                          bool careful) {
+  std::map<const Registration*, std::vector<std::size_t>> readers;
+  for (std::size_t i = begin; i < end; ++i) {
+    if (work[i].state != Work::State::ready || work[i].claimed->held) continue;
+    work[i].data.resize(work[i].handlers.size());
+    for (const Registration* handler : work[i].handlers)
+      if (!handler->reads.empty()) readers[handler].push_back(i);
+  }
+  for (const auto& [handler, indexes] : readers) {
+    const auto read = [&, handler = handler](const std::vector<std::size_t>& which) {
+      std::vector<const Event*> events;
+      for (const std::size_t i : which) events.push_back(&work[i].claimed->event);
+      std::vector<json> rows = reads_.read(handler->reads, events);
+      for (std::size_t k = 0; k < which.size(); ++k) {
+        Work& item = work[which[k]];
+        for (std::size_t h = 0; h < item.handlers.size(); ++h)
+          if (item.handlers[h] == handler) item.data[h] = rows[k];
+      }
+    };
+    if (!careful) {
+      read(indexes);
+      continue;
+    }
+    for (const std::size_t i : indexes) {
+      if (work[i].state != Work::State::ready) continue;
+      session_.exec("SAVEPOINT spillway_read");
+      try {
+        read({i});
+        session_.exec("RELEASE SAVEPOINT spillway_read");
+      } catch (const SqlError& error) {
+        const FailureClass failure = classify(error.sqlstate());
+        if (failure == FailureClass::outage) throw;
+        session_.exec("ROLLBACK TO SAVEPOINT spillway_read; RELEASE SAVEPOINT spillway_read");
+        fail(work[i], "the declared read of " + handler->origin + ": " + error.what(),
+             error.sqlstate(), failure == FailureClass::deterministic);
+        if (!is_final(work[i])) hold_followers(work, i);
+      }
+    }
+  }
+}
+
+Result Batch::run_handlers(Work& work) {
+  Event& event = work.claimed->event;
+  if (work.handlers.empty() && options_.unhandled_is_dead)
+    throw EffectError("there is no handler for type \"" + event.type + "\"");
+  Result all;
+  for (std::size_t i = 0; i < work.handlers.size(); ++i) {
+    event.data =
+        i < work.data.size() && !work.data[i].is_null() ? std::move(work.data[i]) : json::array();
+    Result one = work.handlers[i]->handler(event);
+    if (one.error) throw std::runtime_error(*one.error);
+    if (all.effects.empty())
+      all.effects = std::move(one.effects);
+    else
+      std::move(one.effects.begin(), one.effects.end(), std::back_inserter(all.effects));
+    if (one.response) all.response = std::move(one.response);
+  }
+  return all;
+}
+
+void Batch::handle(std::vector<Work>& work, std::size_t begin, std::size_t end) {
+  for (std::size_t i = begin; i < end; ++i) {
     Work& item = work[i];
-    if (item.state == Work::State::held) continue;
+    if (item.state != Work::State::ready) continue;
     if (item.claimed->held) {
       item.state = Work::State::held;
       continue;
@@ -169,7 +243,9 @@ void Batch::handle(std::vector<Work>& work) {
     try {
       if (!item.claimed->problem.empty()) throw EffectError(item.claimed->problem);
       const Event& event = item.claimed->event;
-      item.effects = executor_.compile(run_handlers(event), {event.id, event.correlation_id});
+      Result answer = run_handlers(item);
+      item.effects = executor_.compile(answer.effects, {event.id, event.correlation_id});
+      item.response = std::move(answer.response);
     } catch (const EffectError& error) {
       fail(item, error.what(), {}, true);
     } catch (const SqlError&) {  // the catalogue could not be read: not the event's fault
@@ -185,10 +261,11 @@ void Batch::handle(std::vector<Work>& work) {
   }
 }
 
-void Batch::apply_all(std::vector<Work>& work) {
+void Batch::apply_all(std::vector<Work>& work, std::size_t begin, std::size_t end) {
   std::vector<const CompiledEffects*> ready;
-  ready.reserve(work.size());
-  for (Work& item : work) {
+  ready.reserve(end - begin);
+  for (std::size_t i = begin; i < end; ++i) {
+    Work& item = work[i];
     if (item.state != Work::State::ready) continue;
     ready.push_back(&item.effects);
     item.state = Work::State::done;
@@ -288,6 +365,7 @@ std::uint64_t Batch::settle(std::vector<Work>& work, std::span<const ClaimedEven
   std::vector<Buried> buried;
   std::vector<std::int64_t> left_waiting;   // ids that need not wait any longer
   std::unordered_set<std::string> streams;  // of which something waited
+  std::vector<std::pair<std::int64_t, json>> responses;
   for (Work& item : work) {
     const ClaimedEvent& claimed = *item.claimed;
     const bool was_waiting = claimed.seq == 0;
@@ -299,6 +377,7 @@ std::uint64_t Batch::settle(std::vector<Work>& work, std::span<const ClaimedEven
         ++result.done;
         if (was_waiting) left_waiting.push_back(claimed.event.id);
         outbox_.add(claimed.event.id, std::move(item.effects.broadcasts));
+        if (item.response) responses.emplace_back(claimed.event.id, std::move(*item.response));
         for (Log& log : item.effects.logs) logs_.emplace_back(claimed.event.id, std::move(log));
         break;
       case Work::State::held:
@@ -330,6 +409,7 @@ std::uint64_t Batch::settle(std::vector<Work>& work, std::span<const ClaimedEven
   store_.remove_from_waiting(left_waiting);
   store_.postpone(postponed);
   store_.bury(buried);
+  store_.save_responses(responses);
   const std::vector<std::string> to_release(streams.begin(), streams.end());
   store_.release_streams(to_release);
   // Last, because it takes the lock on the head that all batches share until their COMMIT.

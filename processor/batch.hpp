@@ -12,6 +12,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <memory>
+#include <optional>
 #include <random>
 #include <span>
 #include <string>
@@ -19,6 +21,8 @@
 
 #include "effects/executor.hpp"
 #include "effects/outbox.hpp"
+#include "processor/declared_reads.hpp"
+#include "processor/handler_set.hpp"
 #include "processor/lane_marks.hpp"
 #include "processor/queue_store.hpp"
 #include "processor/retry_policy.hpp"
@@ -55,7 +59,7 @@ struct BatchResult {
 
 class Batch {
  public:
-  Batch(SqlSession& session, const Registry& registry, LaneMarks& marks, BatchOptions options,
+  Batch(SqlSession& session, const HandlerSet& handlers, LaneMarks& marks, BatchOptions options,
         BatchSinks sinks, std::uint64_t seed);
 
   // `order`: lanes in the order of preference, of which at most `lanes` are taken.
@@ -64,16 +68,21 @@ class Batch {
  private:
   struct Work {
     ClaimedEvent* claimed = nullptr;
+    std::vector<const Registration*> handlers;
+    std::vector<json> data;  // what each of them reads
     CompiledEffects effects;
+    std::optional<json> response;
     enum class State { ready, held, done, failed } state = State::ready;
     std::string error;
     std::string sqlstate;
     bool deterministic = false;
   };
 
-  void handle(std::vector<Work>& work);
-  Effects run_handlers(const Event& event);
-  void apply_all(std::vector<Work>& work);
+  void find_handlers(std::vector<Work>& work);
+  void read_declared(std::vector<Work>& work, std::size_t begin, std::size_t end, bool careful);
+  void handle(std::vector<Work>& work, std::size_t begin, std::size_t end);
+  Result run_handlers(Work& work);
+  void apply_all(std::vector<Work>& work, std::size_t begin, std::size_t end);
   void apply_carefully(std::vector<Work>& work, std::size_t begin, std::size_t end);
   void apply_alone(std::vector<Work>& work, std::size_t at);
   void hold_followers(std::vector<Work>& work, std::size_t failed);
@@ -86,11 +95,13 @@ class Batch {
   void check_deferred_constraints();
 
   SqlSession& session_;
-  const Registry& registry_;
+  const HandlerSet& handlers_;
+  std::shared_ptr<const Registry> registry_;  // the batch's
   LaneMarks& marks_;
   BatchOptions options_;
   BatchSinks sinks_;
   QueueStore store_;
+  DeclaredReads reads_;
   Executor executor_;
   Outbox outbox_;
   std::vector<std::pair<std::int64_t, Log>> logs_;  // of the batch, for after its commit

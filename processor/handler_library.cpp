@@ -40,6 +40,7 @@ void load_handler_library(const std::string& path, Registry& registry) {
                               "], this worker is [" SPILLWAY_ABI
                               "]; rebuild it with this worker's headers");
   try {
+    registry.set_origin(path);
     fill(registry);
   } catch (const std::exception& error) {
     throw HandlerLibraryError("--handlers " + path + ": SPILLWAY_HANDLERS failed: " + error.what());

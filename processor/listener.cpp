@@ -41,6 +41,11 @@ DELETE FROM spillway.kv WHERE key IN (
   SELECT key FROM spillway.kv WHERE expires_at <= clock_timestamp()
   ORDER BY expires_at LIMIT 10000 FOR UPDATE SKIP LOCKED))"};
 
+const Statement drop_old_results{"sw_drop_old_results", R"(
+DELETE FROM spillway.results WHERE event_id IN (
+  SELECT event_id FROM spillway.results WHERE created_at < clock_timestamp() - interval '1 day'
+  ORDER BY created_at LIMIT 10000 FOR UPDATE SKIP LOCKED))"};
+
 }  // namespace
 
 Listener::Listener(ListenerOptions options, Wake& events, Wake& broadcasts)
@@ -118,7 +123,9 @@ void Listener::probe(PgConnection& connection) {
   others_listen_ = rows.integer<int>(0, 1) > 0;
   healthy_ = rows.integer<int>(0, 2) == newest_schema_version();
   if (options_.serves_streams) connection.run(drop_old_ephemeral);
-  if (options_.runners > 0) connection.run(drop_expired_keys);
+  if (options_.runners == 0) return;
+  connection.run(drop_expired_keys);
+  connection.run(drop_old_results);
 }
 
 }  // namespace spillway

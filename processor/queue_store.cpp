@@ -118,6 +118,11 @@ ON CONFLICT (event_id) DO UPDATE
 SET error = excluded.error, sqlstate = excluded.sqlstate, attempts = excluded.attempts,
     failed_at = clock_timestamp())"};
 
+const Statement save_responses_sql{"sw_save_responses", R"(
+INSERT INTO spillway.results (event_id, response)
+SELECT * FROM unnest($1::bigint[], $2::jsonb[])
+ON CONFLICT (event_id) DO UPDATE SET response = excluded.response, created_at = clock_timestamp())"};
+
 const Statement release_streams_sql{"sw_release_streams", R"(
 UPDATE spillway.waiting w SET due_at = now()
 FROM (SELECT min(event_id) AS event_id FROM spillway.waiting
@@ -292,6 +297,16 @@ void QueueStore::bury(std::span<const Buried> events) {
   }
   for (std::string* array : {&id, &error, &sqlstate, &attempts}) *array += '}';
   session_.run(bury_sql, {id.c_str(), error.c_str(), sqlstate.c_str(), attempts.c_str()});
+}
+
+void QueueStore::save_responses(std::span<const std::pair<std::int64_t, json>> responses) {
+  if (responses.empty()) return;
+  std::string id = "{", response = "{";
+  for (const auto& [event_id, answer] : responses) {
+    append_array_element(id, event_id);
+    append_array_element(response, answer.dump());
+  }
+  session_.run(save_responses_sql, {(id += '}').c_str(), (response += '}').c_str()});
 }
 
 void QueueStore::release_streams(std::span<const std::string> streams) {

@@ -9,6 +9,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "effects/sql.hpp"
@@ -97,6 +98,8 @@ class QueueStore {
   void remove_from_waiting(std::span<const std::int64_t> event_ids);
   void postpone(std::span<const Postponed> events);
   void bury(std::span<const Buried> events);
+  // Keeps what handlers answered, by event.
+  void save_responses(std::span<const std::pair<std::int64_t, json>> responses);
   // Makes the first event that still waits in each of these streams due now.
   void release_streams(std::span<const std::string> streams);
 

@@ -72,7 +72,7 @@ void Runner::sleep(milliseconds most) {
 // flight then may have read "not armed".
 void Runner::work(PgConnection& connection) {
   std::random_device seed;
-  Batch batch(connection, *shared_.registry, *shared_.marks, shared_.batch, shared_.sinks,
+  Batch batch(connection, *shared_.handlers, *shared_.marks, shared_.batch, shared_.sinks,
               (static_cast<std::uint64_t>(seed()) << 32) ^ seed());
   QueueStore store(connection);
   BatchSize size(shared_.most_events);

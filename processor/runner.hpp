@@ -13,10 +13,10 @@
 #include <thread>
 
 #include "processor/batch.hpp"
+#include "processor/handler_set.hpp"
 #include "processor/lane_marks.hpp"
 #include "processor/pg_connection.hpp"
 #include "processor/wake.hpp"
-#include "spillway/registry.hpp"
 
 namespace spillway {
 
@@ -31,7 +31,7 @@ struct RunnerCounters {
 // What runners of one process share. Everything in it is thread-safe and outlives them.
 struct RunnerShared {
   PgTarget target;
-  const Registry* registry = nullptr;
+  const HandlerSet* handlers = nullptr;
   LaneMarks* marks = nullptr;
   Wake* wake = nullptr;  // signalled when events may have come
   RunnerCounters* counters = nullptr;

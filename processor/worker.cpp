@@ -138,7 +138,8 @@ int run_worker(const WorkerOptions& options) {
         ": without authentication the server listens on loopback only; write --listen "
         "127.0.0.1:PORT, or --insecure if the network keeps strangers out");
 
-  Registry registry;
+  const auto loaded = std::make_shared<Registry>();
+  Registry& registry = *loaded;
   if (options.run_handlers) {
     add_linked_handlers(registry);
     try {
@@ -204,7 +205,8 @@ int run_worker(const WorkerOptions& options) {
   std::vector<std::unique_ptr<Runner>> runners;
   RunnerShared shared;
   shared.target = options.target;
-  shared.registry = &registry;
+  const HandlerSet handlers(loaded);
+  shared.handlers = &handlers;
   shared.marks = &marks;
   shared.wake = &events;
   shared.counters = &counters;

@@ -121,6 +121,16 @@ TEST_F(ExecutorTest, WrongTargetsAreNamed) {
             "NUL …)");
 }
 
+TEST_F(ExecutorTest, ADeepValueIsAnErrorNotACrash) {
+  database.query("CREATE TABLE t (a jsonb)");
+  json deep = 1;
+  for (int i = 0; i < 5000; ++i) deep = json::array({std::move(deep)});
+  EXPECT_EQ(compile_error({SSEBroadcast{"c", "e", deep}}),
+            "effect 0 (SSEBroadcast), field \"data\": is nested more than 1000 levels deep");
+  EXPECT_EQ(compile_error({Insert{"t", {{"a", deep}}}}),
+            "effect 0 (Insert), field \"data\": is nested more than 1000 levels deep");
+}
+
 TEST_F(ExecutorTest, AReservedTableIsRefusedAlsoByWayOfTheSearchPath) {
   session.exec("SET search_path = spillway, public");
   EXPECT_EQ(

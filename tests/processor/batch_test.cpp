@@ -4,6 +4,7 @@
 
 #include <numeric>
 
+#include "processor/segments.hpp"
 #include "tests/support/database.hpp"
 
 namespace spillway {
@@ -54,7 +55,7 @@ class BatchTest : public testing::Test {
   }
 
   Batch& batch() {
-    if (!batch_) batch_ = std::make_unique<Batch>(session, registry, marks, options, sinks, 1);
+    if (!batch_) batch_ = std::make_unique<Batch>(session, handlers, marks, options, sinks, 1);
     return *batch_;
   }
 
@@ -65,7 +66,9 @@ class BatchTest : public testing::Test {
 
   Database database;
   PgConnection session{database.target()};
-  Registry registry;
+  std::shared_ptr<Registry> registry_owner = std::make_shared<Registry>();
+  Registry& registry = *registry_owner;
+  HandlerSet handlers{registry_owner};
   LaneMarks marks{lane_count};
   BatchOptions options;
   BatchSinks sinks;
@@ -240,9 +243,9 @@ TEST_F(BatchTest, AConstraintThatIsCheckedAtCommitIsPinnedOnItsEvent) {
 }
 
 TEST_F(BatchTest, WhatOnlyTheOutboxRefusesIsPinnedOnItsEvent) {
-  registry.on("Deep", [](const Event&) {  // deeper than PostgreSQL's own limit for json
+  registry.on("Deep", [](const Event&) {  // deeper than this server's limit for json
     json deep = 1;
-    for (int i = 0; i < 20000; ++i) deep = json::array({std::move(deep)});
+    for (int i = 0; i < 900; ++i) deep = json::array({std::move(deep)});
     return Effects{SSEBroadcast{"deep", "Deep", deep}};
   });
   for (int i = 0; i < 5; ++i) insert("Row", "s");
@@ -267,6 +270,81 @@ TEST_F(BatchTest, ASchemaThatChangesUnderTheWorkerIsNoticed) {
   insert("Nobody");
   drain();
   EXPECT_EQ(statuses(), "done done dead done");
+}
+
+TEST_F(BatchTest, AnEventThatReadsSeesEveryEffectOfEarlierEventsOfItsStream) {
+  registry
+      .on("Sum",
+          [](const Event& event) {
+            return Result{{Insert{"rows", {{"event", event.id}, {"v", event.data.size()}}}},
+                          {{"seen", event.data}}};
+          })
+      .reads(
+          "SELECT r.v FROM (SELECT v, n FROM rows) r WHERE r.v >= (event->'payload'->>'v')::int "
+          "ORDER BY r.n");
+  for (int i = 1; i <= 3; ++i) insert("Row", "s", i);
+  insert("Sum", "s", 2);
+  insert("Row", "s", 7);
+  insert("Sum", "s", 2);
+  drain(1000);
+  EXPECT_EQ(database.value("SELECT string_agg(event || ':' || v, ' ' ORDER BY n) FROM rows"),
+            "1:1 2:2 3:3 4:2 5:7 6:4");
+  EXPECT_EQ(database.value("SELECT response FROM spillway.results WHERE event_id = 6"),
+            "{\"seen\": [{\"v\": 2}, {\"v\": 3}, {\"v\": 2}, {\"v\": 7}]}");
+}
+
+TEST_F(BatchTest, AReadThatFailsIsItsEventsFault) {
+  registry
+      .on("Read",
+          [](const Event& event) {
+            return Effects{Insert{"rows", {{"event", event.id}, {"v", event.data.at(0).at("v")}}}};
+          })
+      .reads("SELECT (event->'payload'->>'text')::int AS v");
+  registry.set_origin("x.sql");
+  database.query(
+      "INSERT INTO spillway.events (type, payload) SELECT 'Read', jsonb_build_object('text', CASE "
+      "g WHEN 5 THEN 'abc' ELSE g::text END)"
+      " FROM generate_series(1, 9) g");
+  drain(1000);
+  EXPECT_EQ(database.number("SELECT count(*) FROM rows"), 8);
+  EXPECT_EQ(database.value("SELECT event_id || sqlstate FROM spillway.dead_letters"), "522P02");
+}
+
+TEST_F(BatchTest, AnErrorInsteadOfEffectsFailsTheEvent) {
+  registry.on("Refuse", [](const Event&) {
+    Result result{Insert{"rows", {{"v", 1}}}};
+    result.error = "not today";
+    return result;
+  });
+  insert("Refuse");
+  drain();
+  EXPECT_EQ(database.number("SELECT count(*) FROM rows"), 0);
+  EXPECT_EQ(database.value("SELECT error || attempts FROM spillway.dead_letters"),
+            "event 1 (Refuse): the handler threw: not today3");
+}
+
+TEST(DeclaredReadsTest, OnlyOneSelectIsTaken) {
+  Database database;
+  PgConnection session(database.target());
+  DeclaredReads reads(session);
+  EXPECT_NO_THROW(reads.check("SELECT 1 AS one WHERE event ? 'id' -- fine\n;\n"));
+  EXPECT_NO_THROW(reads.check("WITH x AS (SELECT 1) SELECT * FROM x"));
+  for (const char* wrong :
+       {"SELECT 1; SELECT 2", "DELETE FROM spillway.queue RETURNING 1", "SELECT nothing",
+        "WITH x AS (DELETE FROM spillway.queue RETURNING 1) SELECT * FROM x", ""})
+    EXPECT_THROW(reads.check(wrong), SqlError) << wrong;
+}
+
+TEST(Segments, AreCutOnlyWhereAReaderFollowsItsOwnStream) {
+  using Cuts = std::vector<std::pair<std::size_t, std::size_t>>;
+  const auto plain = [](const char* stream) { return SegmentInput{stream, false}; };
+  const auto reads = [](const char* stream) { return SegmentInput{stream, true}; };
+  EXPECT_EQ(segments_of({}), Cuts{});
+  EXPECT_EQ(segments_of({plain("a"), plain("a"), reads("b")}), (Cuts{{0, 3}}));
+  EXPECT_EQ(segments_of({plain("a"), reads("a")}), (Cuts{{0, 1}, {1, 2}}));
+  EXPECT_EQ(segments_of({reads("a"), reads("b"), reads("a"), reads("b")}), (Cuts{{0, 2}, {2, 4}}));
+  EXPECT_EQ(segments_of({SegmentInput{std::nullopt, true}, SegmentInput{std::nullopt, true}}),
+            (Cuts{{0, 2}}));
 }
 
 TEST_F(BatchTest, SerializationTroubleIsTriedAgainAndCountsNothing) {
