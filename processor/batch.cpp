@@ -148,6 +148,7 @@ BatchResult Batch::run(std::span<const int> order, std::size_t lanes, std::size_
   failures_in_a_row_ = 0;
   if (alone == condemned_) condemned_ = 0;
   if (!outbox_.empty() && sinks_.broadcast) sinks_.broadcast(outbox_.take());
+  if (result.taken > 0 && sinks_.settled) sinks_.settled();
   if (sinks_.log)
     for (const auto& [event_id, entry] : logs_) sinks_.log(event_id, entry);
   return result;

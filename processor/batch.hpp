@@ -39,8 +39,9 @@ struct BatchOptions {
 
 // Wiring that outlives the batch; all of it may be used by several runners at once.
 struct BatchSinks {
-  std::function<void(sse::BroadcastBatch)> broadcast;          // after COMMIT; may be empty
-  std::function<bool()> others_listen;                         // do other processes serve streams?
+  std::function<void(sse::BroadcastBatch)> broadcast;  // after COMMIT; may be empty
+  std::function<void()> settled;                       // after COMMIT, whenever events were settled
+  std::function<bool()> others_listen;                 // do other processes serve streams?
   std::function<void(std::int64_t event_id, const Log&)> log;  // Log effects, after COMMIT
   std::function<void(const std::string& line)> warn;           // a failure, for the log
 };

@@ -1,8 +1,13 @@
 #include "processor/http_api.hpp"
 
+#include <algorithm>
+#include <charconv>
+#include <chrono>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include "processor/embedded_file.hpp"
@@ -81,27 +86,73 @@ void with_database(JobPool& pool, Respond respond,
   }));
 }
 
-void post_events(JobPool& pool, HttpRequest request, Respond respond) {
+// The seconds of `?wait=`, none without it. Throws BadEvent when they are not 0 to 300.
+std::optional<std::chrono::milliseconds> wait_of(const std::string& query) {
+  for (std::size_t begin = 0; begin < query.size();) {
+    const std::size_t end = std::min(query.find('&', begin), query.size());
+    const std::string_view part(query.data() + begin, end - begin);
+    begin = end + 1;
+    if (!part.starts_with("wait=")) continue;
+    double seconds = -1;
+    const auto parsed = std::from_chars(part.data() + 5, part.data() + part.size(), seconds);
+    if (parsed.ec != std::errc{} || parsed.ptr != part.data() + part.size() || !(seconds >= 0) ||
+        seconds > 300)
+      throw BadEvent("wait takes seconds, 0 to 300, e.g. /events?wait=5");
+    return std::chrono::milliseconds(static_cast<long long>(seconds * 1000));
+  }
+  return std::nullopt;
+}
+
+void post_events(JobPool& pool, ResponseWaiter& waiter, HttpRequest request, Respond respond) {
   // Also keeps pages of other sites out: a form cannot send this type without being asked.
   if (request.content_type != "application/json")
     return respond(error_response(415, "send the event as Content-Type: application/json"));
   auto events = std::make_shared<json>(json::parse(request.body, nullptr, false));
   if (events->is_discarded()) return respond(error_response(400, "the body is not valid JSON"));
+  std::optional<std::chrono::milliseconds> wait;
   try {
     check_events(*events);
+    wait = wait_of(request.query);
+    if (wait && events->is_array()) throw BadEvent("wait takes one event, not an array");
   } catch (const BadEvent& error) {
     return respond(error_response(400, error.what()));
   }
-  with_database(pool, std::move(respond), [events](PgConnection& connection) {
-    const auto ids = insert_events(connection, *events);
-    return json_response(202, events->is_array() ? json{{"ids", ids}} : json{{"id", ids.at(0)}});
-  });
+  if (!wait) {
+    with_database(pool, std::move(respond), [events](PgConnection& connection) {
+      const auto ids = insert_events(connection, *events);
+      return json_response(202, events->is_array() ? json{{"ids", ids}} : json{{"id", ids.at(0)}});
+    });
+    return;
+  }
+  // The answer is given by the waiter; an error of the insert is given at once.
+  const auto last_word = std::make_shared<Respond>(std::move(respond));
+  const auto passed_on = std::make_shared<bool>(false);
+  with_database(
+      pool,
+      [last_word, passed_on](HttpResponse response) {
+        if (!*passed_on) (*last_word)(std::move(response));
+      },
+      [events, wait, last_word, passed_on, &waiter](PgConnection& connection) {
+        const std::int64_t id = insert_events(connection, *events).at(0);
+        *passed_on = waiter.wait_for(id, *wait, [id, last_word](const json& outcome) {
+          (*last_word)(outcome.is_null() ? json_response(202, {{"id", id}})
+                                         : json_response(200, outcome));
+        });
+        return json_response(202, {{"id", id}});  // too many wait: it is enqueued all the same
+      });
 }
 
 }  // namespace
 
 HttpApi::HttpApi(PgTarget target, std::function<bool()> healthy)
-    : pool_(std::move(target), connections, most_waiting), healthy_(std::move(healthy)) {}
+    : pool_(target, connections, most_waiting),
+      waiter_(std::move(target)),
+      healthy_(std::move(healthy)) {}
+
+void HttpApi::stop() {
+  pool_.stop();
+  waiter_.stop();
+}
 
 void HttpApi::add_routes(sse::Server& server) {
   server.route("GET", "/", [](const HttpRequest&, const Respond& respond) {
@@ -127,7 +178,7 @@ void HttpApi::add_routes(sse::Server& server) {
     });
   });
   server.route("POST", "/events", [this](HttpRequest request, Respond respond) {
-    post_events(pool_, std::move(request), std::move(respond));
+    post_events(pool_, waiter_, std::move(request), std::move(respond));
   });
 }
 

@@ -5,6 +5,7 @@
 #include <functional>
 
 #include "processor/job_pool.hpp"
+#include "processor/response_waiter.hpp"
 #include "sse/server.hpp"
 
 namespace spillway {
@@ -15,10 +16,14 @@ class HttpApi {
   HttpApi(PgTarget target, std::function<bool()> healthy);
 
   void add_routes(sse::Server& server);
-  void stop() { pool_.stop(); }
+  void stop();
+
+  // A batch of this process was committed.
+  void settled() { waiter_.settled(); }
 
  private:
   JobPool pool_;
+  ResponseWaiter waiter_;
   std::function<bool()> healthy_;
 };
 

@@ -217,6 +217,7 @@ int run_worker(const WorkerOptions& options) {
   shared.batch.unhandled_is_dead = options.unhandled_is_dead;
   if (hub)
     shared.sinks.broadcast = [&hub](sse::BroadcastBatch batch) { hub->publish(std::move(batch)); };
+  if (api) shared.sinks.settled = [&api] { api->settled(); };
   shared.sinks.others_listen = [&listener] { return listener.others_listen(); };
   shared.sinks.warn = log;
   shared.sinks.log = write_log_effect;
@@ -233,8 +234,8 @@ int run_worker(const WorkerOptions& options) {
   for (auto& runner : runners) runner->stop();
   if (feed) feed->stop();
   // Some of the time is kept for the rest, so that slow clients do not make it a failure.
-  if (server) server->stop(options.shutdown_timeout * 3 / 4);
   if (api) api->stop();
+  if (server) server->stop(options.shutdown_timeout * 3 / 4);
   if (replay) replay->stop();
   listener.stop();
   spdlog::info("stopped; {} events done in {} batches, {} to be retried, {} dead",
