@@ -75,7 +75,9 @@ void Feed::catch_up(OutboxReader& reader) {
     }
     if (tail.head.position < known.position) {
       log_("the outbox went back from position " + std::to_string(known.position) + " to " +
-           std::to_string(tail.head.position) + ": was the database restored?");
+           std::to_string(tail.head.position) +
+           ": the database lost commits; every stream starts over");
+      hub_.start(reader.renew_epoch(known));
       return;
     }
     if (tail.lost_ephemeral > 0) hub_.skip_ephemeral(tail.lost_ephemeral);

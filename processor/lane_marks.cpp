@@ -8,11 +8,12 @@ LaneMarks::Claim LaneMarks::begin(std::size_t lane, std::uint64_t xmin) {
   const std::scoped_lock lock(mutex_);
   const Mark& mark = marks_.at(lane);
   const bool settled = mark.candidate != 0 && xmin >= mark.bound;
-  return {mark.from, settled ? mark.candidate : 0};
+  return {mark.from, settled ? mark.candidate : 0, era_};
 }
 
 void LaneMarks::committed(std::size_t lane, const Claim& claim, const Read& read) {
   const std::scoped_lock lock(mutex_);
+  if (claim.era != era_) return;
   Mark& mark = marks_.at(lane);
   if (claim.settled != 0) {
     const std::uint64_t upto =
@@ -24,6 +25,12 @@ void LaneMarks::committed(std::size_t lane, const Claim& claim, const Read& read
     mark.candidate = *read.last + 1;
     mark.bound = read.xid;
   }
+}
+
+void LaneMarks::forget() {
+  const std::scoped_lock lock(mutex_);
+  for (Mark& mark : marks_) mark = {};
+  ++era_;
 }
 
 }  // namespace spillway

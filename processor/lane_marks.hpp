@@ -27,6 +27,7 @@ class LaneMarks {
   struct Claim {
     std::uint64_t from = 0;     // start reading at this seq
     std::uint64_t settled = 0;  // all below is settled once this claim is committed; 0: nothing new
+    std::uint64_t era = 0;      // number of forget() calls before it
   };
 
   // Before the read. `xmin`: of a snapshot that was taken before the read.
@@ -40,6 +41,10 @@ class LaneMarks {
   // After COMMIT of the transaction that took everything it read.
   void committed(std::size_t lane, const Claim& claim, const Read& read);
 
+  // After a connection was lost: a server that crashed with synchronous_commit off, or a standby
+  // that took over, may draw sequences and transaction ids a second time, below what was settled.
+  void forget();
+
  private:
   struct Mark {
     std::uint64_t from = 0;
@@ -48,6 +53,7 @@ class LaneMarks {
   };
   std::mutex mutex_;
   std::vector<Mark> marks_;
+  std::uint64_t era_ = 0;
 };
 
 }  // namespace spillway

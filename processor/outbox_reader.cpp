@@ -14,6 +14,10 @@ const char* const begin_snapshot = "BEGIN ISOLATION LEVEL REPEATABLE READ READ O
 const Statement read_line{"sw_read_line",
                           "SELECT epoch, last, last_ephemeral, floor FROM spillway.stream_head"};
 
+const Statement renew_epoch_sql{"sw_renew_epoch", R"(
+UPDATE spillway.stream_head SET epoch = substr(replace(gen_random_uuid()::text, '-', ''), 1, 8)
+WHERE epoch = $1 AND last < $2::bigint)"};
+
 const Statement read_durable{"sw_read_durable", R"(
 SELECT position, channel, event_type, data FROM spillway.broadcasts
 WHERE position > $1::bigint ORDER BY position LIMIT $2::int)"};
@@ -76,6 +80,11 @@ OutboxReader::Line OutboxReader::line() {
   if (rows.empty()) throw SqlError("P0002", "spillway.stream_head has no row");
   return {{rows.string(0, 0), rows.integer<std::uint64_t>(0, 1), rows.integer<std::uint64_t>(0, 2)},
           rows.integer<std::uint64_t>(0, 3)};
+}
+
+sse::Head OutboxReader::renew_epoch(const sse::Head& known) {
+  session_.run(renew_epoch_sql, {known.epoch.c_str(), std::to_string(known.position).c_str()});
+  return line().head;
 }
 
 OutboxReader::Tail OutboxReader::read_after(const sse::Head& known, std::size_t limit) {

@@ -23,6 +23,11 @@ class OutboxReader {
   };
   [[nodiscard]] Line line();
 
+  // The line went back behind `known` (the database lost commits, or was restored): what follows
+  // are other broadcasts under numbers that were given out before. Gives the line a new epoch,
+  // unless another process has done so, and returns where it stands.
+  [[nodiscard]] sse::Head renew_epoch(const sse::Head& known);
+
   // What was committed after `known`, durable and ephemeral interleaved, `limit` durable ones at
   // most. Empty broadcasts: nothing new. `lost_ephemeral`: numbers up to it are gone for good.
   struct Tail {

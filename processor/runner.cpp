@@ -49,7 +49,10 @@ void Runner::run() {
   while (!stopping_) {
     try {
       PgConnection connection(shared_.target);
-      if (std::exchange(away, false)) shared_.log("the database is back");
+      if (std::exchange(away, false)) {
+        shared_.marks->forget();
+        shared_.log("the database is back");
+      }
       backoff.reset();
       work(connection);
     } catch (const std::exception& error) {  // the border: whatever it was, begin anew

@@ -1,5 +1,6 @@
 #include "processor/worker.hpp"
 
+#include <arpa/inet.h>
 #include <signal.h>
 #include <spdlog/spdlog.h>
 #include <unistd.h>
@@ -19,6 +20,7 @@
 #include "processor/http_api.hpp"
 #include "processor/listener.hpp"
 #include "processor/migrator.hpp"
+#include "processor/outbox_reader.hpp"
 #include "processor/outbox_replay.hpp"
 #include "processor/runner.hpp"
 #include "sse/hub.hpp"
@@ -111,7 +113,10 @@ void block_signals() {
 }
 
 bool is_loopback(const std::string& host) {
-  return host == "localhost" || host == "::1" || host == "[::1]" || host.starts_with("127.");
+  // An address, not a name that only begins like one.
+  in_addr v4{};
+  if (inet_pton(AF_INET, host.c_str(), &v4) == 1) return ntohl(v4.s_addr) >> 24 == 127;
+  return host == "localhost" || host == "::1";
 }
 
 void wait_for_database(const PgTarget& target, milliseconds most) {
@@ -153,11 +158,13 @@ int run_worker(const WorkerOptions& options) {
   }
 
   wait_for_database(options.target, options.connect_timeout);
+  sse::Head head;
   {
     PgConnection connection(options.target);
     if (options.migrate)
       for (const auto& name : migrate(connection)) spdlog::info("migrated: {}", name);
     check_schema_version(connection);
+    if (options.serve_streams) head = OutboxReader(connection).line().head;
   }
 
   const auto log = [](const std::string& line) { spdlog::warn("{}", hide_password(line)); };
@@ -181,6 +188,8 @@ int run_worker(const WorkerOptions& options) {
     hub_options.log_bytes = options.log_bytes;
     hub_options.shards = std::max(1u, std::min(8u, std::thread::hardware_concurrency()));
     hub.emplace(hub_options);
+    // Before anybody can connect: a stream that finds no line of positions is told to come back.
+    hub->start(head);
     replay.emplace(options.target);
     api.emplace(options.target, [&listener] { return listener.healthy(); });
     sse::ServerOptions server_options;

@@ -64,7 +64,9 @@ std::vector<std::string> with_other_sources(
   const std::string& command_name = arguments.front();
   const auto named = app.get_subcommands(
       [&](const CLI::App* candidate) { return candidate->get_name() == command_name; });
-  if (named.empty()) return arguments;
+  if (named.empty())
+    throw CLI::ExtrasError("there is no command \"" + command_name + "\"; see `spillway --help`",
+                           CLI::ExitCodes::ExtrasError);
   const CLI::App* command = named.front();
 
   std::vector<std::string> added;

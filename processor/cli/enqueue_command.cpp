@@ -97,12 +97,12 @@ int enqueue_file(PgConnection& connection, const std::string& path) {
     if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
     const std::string where = path + ", line " + std::to_string(number);
     try {
+      json event = parse_json(line, "the line");
+      if (!event.is_object()) throw BadEvent("an event must be an object");
+      check_events(event);
       if (batch.empty()) first = number;
-      batch.push_back(parse_json(line, where));
-      if (!batch.back().is_object()) throw BadEvent("an event must be an object");
-      check_events(batch.back());
+      batch.push_back(std::move(event));
     } catch (const BadEvent& error) {
-      batch.erase(batch.size() - 1);
       flush();  // what stood before the bad line is good
       bar.finish();
       throw BadEvent(where + ": " + error.what() + "; the " + std::to_string(inserted) +

@@ -33,6 +33,19 @@ TEST(LaneMarks, AReadThatWasCutSettlesOnlyWhatItRead) {
   EXPECT_EQ(marks.begin(0, 12).from, 31u);
 }
 
+TEST(LaneMarks, ALostConnectionMakesItBeginAnew) {
+  LaneMarks marks(1);
+  marks.committed(0, marks.begin(0, 1), {100, false, 10});
+  marks.committed(0, marks.begin(0, 10), {std::nullopt, false, 11});
+  EXPECT_EQ(marks.begin(0, 10).from, 101u);
+  const auto before = marks.begin(0, 10);
+  marks.forget();
+  EXPECT_EQ(marks.begin(0, 10).from, 0u);
+  marks.committed(0, before, {200, false, 12});  // a batch that began before
+  static_cast<void>(marks.begin(0, 20));
+  EXPECT_EQ(marks.begin(0, 20).from, 0u);
+}
+
 TEST(LaneMarks, ABatchThatWasRolledBackSettlesNothing) {
   LaneMarks marks(1);
   marks.committed(0, marks.begin(0, 1), {100, false, 10});

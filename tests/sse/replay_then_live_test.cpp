@@ -117,7 +117,7 @@ class World {
     std::string last_id = "e-0";
     std::vector<std::uint64_t> seen;
     std::vector<std::uint64_t> expected;  // known once everything is published
-    const auto end = std::chrono::steady_clock::now() + milliseconds(20000);
+    const auto end = std::chrono::steady_clock::now() + milliseconds(90000);
     for (;;) {
       if (published_ && expected.empty()) expected = expected_for(channels);
       const bool late = std::chrono::steady_clock::now() > end;

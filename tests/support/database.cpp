@@ -39,8 +39,7 @@ class Scratch {
 struct Server {
   PrivatePostgres postgres{scratch_folder() / "server"};
   Server() {
-    // A killed process loses nothing without fsync; only a killed machine would.
-    postgres.start({"fsync = off", "max_connections = 200", "autovacuum_naptime = '5s'"});
+    postgres.start(server_settings());
     PgConnection admin({postgres.url("postgres")});
     admin.exec(std::string("CREATE DATABASE ") + template_name);
     PgConnection connection({postgres.url(template_name)});
@@ -61,6 +60,13 @@ struct Server {
 const fs::path& scratch_folder() {
   static const Scratch scratch;
   return scratch.folder();
+}
+
+const std::vector<std::string>& server_settings() {
+  // A killed process loses nothing without fsync; only a killed machine would.
+  static const std::vector<std::string> settings{"fsync = off", "max_connections = 200",
+                                                 "autovacuum_naptime = '5s'"};
+  return settings;
 }
 
 PrivatePostgres& server() {

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "processor/pg_connection.hpp"
 #include "processor/private_postgres.hpp"
@@ -13,6 +14,9 @@ namespace spillway::test {
 
 // The server of this test program; started on first use, stopped and removed at its end.
 PrivatePostgres& server();
+
+// What it was started with: start() after a stop() needs it again.
+const std::vector<std::string>& server_settings();
 
 // A folder that goes away with the test program.
 const std::filesystem::path& scratch_folder();

@@ -1,5 +1,6 @@
 // Handlers for tests: an event of any type says in its payload what is to happen, step by step:
-//   {"do": [{"insert": {"table", "data"}}, {"tell": {"channel", "event_type", "data", "ephemeral"?}},
+//   {"do": [{"insert": {"table", "data"}}, {"tell": {"channel", "event_type", "data",
+//   "ephemeral"?}},
 //           {"throw": "text"}, {"throw_number": 1}]}
 #include <spillway/spillway.hpp>
 #include <stdexcept>
@@ -13,7 +14,8 @@ Effects perform(const Event& event) {
   Effects effects;
   if (!event.payload.contains("do")) return effects;
   for (const json& step : event.payload.at("do")) {
-    const auto& [name, what] = *step.items().begin();
+    const std::string& name = step.begin().key();
+    const json& what = step.begin().value();
     if (name == "insert") {
       effects.push_back(Insert{what.at("table").get<std::string>(), what.at("data")});
     } else if (name == "tell") {
@@ -31,4 +33,6 @@ Effects perform(const Event& event) {
 
 }  // namespace
 
-SPILLWAY_HANDLERS(registry) { registry.on("*", perform); }
+SPILLWAY_HANDLERS(registry) {
+  registry.on("*", perform);
+}

@@ -1,2 +1,4 @@
 // A shared library that is none of handlers.
-extern "C" int spillway_test_nothing() { return 0; }
+extern "C" int spillway_test_nothing() {
+  return 0;
+}

@@ -26,7 +26,9 @@ json insert_into(const std::string& table, json data) {
 json tell(const std::string& channel) {
   return {{"tell", {{"channel", channel}, {"event_type", "told"}, {"data", 1}}}};
 }
-std::string payload_of(json steps) { return json{{"do", std::move(steps)}}.dump(); }
+std::string payload_of(json steps) {
+  return json{{"do", std::move(steps)}}.dump();
+}
 
 struct PoisonKind {
   std::string type;
@@ -41,46 +43,89 @@ constexpr int max_attempts = 3;
 std::vector<PoisonKind> poison_kinds() {
   const json good = insert_into("good", {{"n", 100'000}});  // must not be there in the end
   return {
-      {"Throws", {{{"throw", "it broke in two"}}}, "", max_attempts,
+      {"Throws",
+       {{{"throw", "it broke in two"}}},
+       "",
+       max_attempts,
        "the handler threw: it broke in two"},
-      {"ThrowsANumber", {{{"throw_number", 7}}}, "", max_attempts,
+      {"ThrowsANumber",
+       {{{"throw_number", 7}}},
+       "",
+       max_attempts,
        "the handler threw something that is not a std::exception"},
-      {"UnknownColumn", {tell("a"), insert_into("good", {{"n", 1}, {"colour", "red"}})}, "", 1,
+      {"UnknownColumn",
+       {tell("a"), insert_into("good", {{"n", 1}, {"colour", "red"}})},
+       "",
+       1,
        "effect 1 (Insert), field \"data\": table \"good\" has no column \"colour\"; it has at, n"},
-      {"UnknownTable", {good, insert_into("no_such_table", {{"n", 1}})}, "", 1,
+      {"UnknownTable",
+       {good, insert_into("no_such_table", {{"n", 1}})},
+       "",
+       1,
        "effect 1 (Insert), field \"table\": there is no table \"no_such_table\""},
-      {"ReservedTable", {insert_into("spillway.events", {{"type", "X"}})}, "", 1,
+      {"ReservedTable",
+       {insert_into("spillway.events", {{"type", "X"}})},
+       "",
+       1,
        "effect 0 (Insert), field \"table\": \"spillway.events\" names schema \"spillway\", which no"
        " effect may write to"},
-      {"SystemTable", {good, tell("a"), insert_into("pg_catalog.pg_class", {{"relname", "x"}})}, "",
+      {"SystemTable",
+       {good, tell("a"), insert_into("pg_catalog.pg_class", {{"relname", "x"}})},
+       "",
        1,
        "effect 2 (Insert), field \"table\": \"pg_catalog.pg_class\" names schema \"pg_catalog\","
        " which no effect may write to"},
-      {"SystemTableInDisguise", {insert_into("pg_class", {{"relname", "x"}})}, "", 1,
+      {"SystemTableInDisguise",
+       {insert_into("pg_class", {{"relname", "x"}})},
+       "",
+       1,
        "effect 0 (Insert), field \"table\": \"pg_class\" is a table of schema \"pg_catalog\", which"
        " no effect may write to"},
-      {"BadChannel", {good, tell("two\nlines")}, "", 1,
+      {"BadChannel",
+       {good, tell("two\nlines")},
+       "",
+       1,
        "effect 1 (SSEBroadcast), field \"channel\": contains a control character (line break, NUL "
        "…)"},
       {"NoChannel", {tell("")}, "", 1, "effect 0 (SSEBroadcast), field \"channel\": is empty"},
-      {"NoRow", {insert_into("good", 5)}, "", 1,
-       "effect 0 (Insert), field \"data\": must be an object of columns or an array of such objects,"
+      {"NoRow",
+       {insert_into("good", 5)},
+       "",
+       1,
+       "effect 0 (Insert), field \"data\": must be an object of columns or an array of such "
+       "objects,"
        " not number"},
-      {"WrongType", {good, insert_into("good", {{"n", "seven"}})}, "22P02", 1,
+      {"WrongType",
+       {good, insert_into("good", {{"n", "seven"}})},
+       "22P02",
+       1,
        "effect 1 (Insert into good): invalid input syntax for type integer: \"seven\""},
-      {"WrongTime", {insert_into("good", {{"n", 100'001}, {"at", "next Wednesday-ish"}})}, "22007",
+      {"WrongTime",
+       {insert_into("good", {{"n", 100'001}, {"at", "next Wednesday-ish"}})},
+       "22007",
        1,
        "effect 0 (Insert into good): invalid input syntax for type timestamp with time zone:"
        " \"next Wednesday-ish\""},
-      {"TooLarge", {insert_into("good", {{"n", 3'000'000'000}})}, "22003", 1,
+      {"TooLarge",
+       {insert_into("good", {{"n", 3'000'000'000}})},
+       "22003",
+       1,
        "effect 0 (Insert into good): value \"3000000000\" is out of range for type integer"},
-      {"Negative", {good, insert_into("good", {{"n", -1}})}, "23514", max_attempts,
+      {"Negative",
+       {good, insert_into("good", {{"n", -1}})},
+       "23514",
+       max_attempts,
        "effect 1 (Insert into good): new row for relation \"good\" violates check constraint"
        " \"n_is_not_negative\"; Failing row contains (-1, null)."},
-      {"Twice", {good, insert_into("good", {{"n", 0}})}, "23505", max_attempts,
+      {"Twice",
+       {good, insert_into("good", {{"n", 0}})},
+       "23505",
+       max_attempts,
        "effect 1 (Insert into good): duplicate key value violates unique constraint \"good_pkey\";"
        " Key (n)=(0) already exists."},
-      {"NoParent", {good, insert_into("child", {{"n", 1}, {"parent_id", 999}})}, "23503",
+      {"NoParent",
+       {good, insert_into("child", {{"n", 1}, {"parent_id", 999}})},
+       "23503",
        max_attempts,
        "insert or update on table \"child\" violates foreign key constraint \"child_has_a_parent\";"
        " Key (parent_id)=(999) is not present in table \"parent\"."},
@@ -98,8 +143,8 @@ TEST(Poison, among_ten_thousand_good_events_is_named_and_costs_none_of_them) {
   const auto kinds = poison_kinds();
   std::map<int, std::vector<std::size_t>> poison_after;  // by the number of good events before
   for (std::size_t i = 0; i < 2 * kinds.size(); ++i)
-    poison_after[std::uniform_int_distribution<int>(0, good_count)(random)].push_back(
-        i % kinds.size());
+    poison_after[std::uniform_int_distribution<int>(0, good_count)(random)].push_back(i %
+                                                                                      kinds.size());
   const auto some_stream = [&]() -> std::string {
     const int number = std::uniform_int_distribution<int>(0, 89)(random);
     return number < 30 ? "'s" + std::to_string(number) + "'" : "NULL";
@@ -111,7 +156,8 @@ TEST(Poison, among_ten_thousand_good_events_is_named_and_costs_none_of_them) {
   };
   for (int n = 0; n <= good_count; ++n) {
     if (n > 0) add("Good", payload_of({insert_into("good", {{"n", n}}), tell("good")}));
-    for (const std::size_t kind : poison_after[n]) add(kinds[kind].type, payload_of(kinds[kind].steps));
+    for (const std::size_t kind : poison_after[n])
+      add(kinds[kind].type, payload_of(kinds[kind].steps));
   }
   database.query("INSERT INTO spillway.events (type, stream, payload) VALUES " + values);
 
@@ -169,8 +215,8 @@ TEST(Poison, an_events_own_max_attempts_wins) {
   database.query("INSERT INTO spillway.events (type, payload, max_attempts) VALUES ('Throws', '" +
                  payload_of({{{"throw", "no"}}}) + "', 2), ('Throws', '" +
                  payload_of({{{"throw", "no"}}}) + "', NULL)");
-  Worker worker(database.url(), {"--handlers", test_handlers(), "--max-attempts", "4",
-                                 "--retry-delay", "10ms"});
+  Worker worker(database.url(),
+                {"--handlers", test_handlers(), "--max-attempts", "4", "--retry-delay", "10ms"});
   worker.wait_until_ready();
   EXPECT_TRUE(eventually([&] { return drained(database); }));
   EXPECT_EQ(database.value("SELECT string_agg(attempts::text, ' ' ORDER BY event_id)"
@@ -182,15 +228,16 @@ TEST(Poison, holds_back_its_own_stream_while_it_retries_and_no_other) {
   Database database;
   database.query(tables);
   // Nothing comes back before 2 s have passed, so there is time to look.
-  Worker worker(database.url(), {"--handlers", test_handlers(), "--max-attempts", "2",
-                                 "--retry-delay", "4s"});
+  Worker worker(database.url(),
+                {"--handlers", test_handlers(), "--max-attempts", "2", "--retry-delay", "4s"});
   worker.wait_until_ready();
   const auto row = [](int n) { return payload_of({insert_into("good", {{"n", n}}), tell("row")}); };
   database.query(
       "INSERT INTO spillway.events (type, stream, payload) VALUES"
-      " ('Before', 'sick', '" + row(1) + "'), ('Sick', 'sick', '" +
-      payload_of({{{"throw", "not today"}}}) + "'), ('Behind', 'sick', '" + row(2) +
-      "'), ('Other', 'well', '" + row(3) + "'), ('Behind', 'sick', '" + row(4) + "')");
+      " ('Before', 'sick', '" +
+      row(1) + "'), ('Sick', 'sick', '" + payload_of({{{"throw", "not today"}}}) +
+      "'), ('Behind', 'sick', '" + row(2) + "'), ('Other', 'well', '" + row(3) +
+      "'), ('Behind', 'sick', '" + row(4) + "')");
   // Those that come later wait in the same line.
   ASSERT_TRUE(eventually([&] {
     return database.value("SELECT status FROM spillway.event_status WHERE type = 'Sick'") ==
@@ -200,10 +247,10 @@ TEST(Poison, holds_back_its_own_stream_while_it_retries_and_no_other) {
                  row(5) + "'), ('Other', NULL, '" + row(6) + "')");
   const std::string sick = database.value("SELECT id FROM spillway.events WHERE type = 'Sick'");
   const std::string picture =
-      "SELECT string_agg(concat_ws('/', type, status, attempts, last_error), ', ' ORDER BY event_id)"
+      "SELECT string_agg(concat_ws('/', type, status, attempts, last_error), ', ' ORDER BY "
+      "event_id)"
       " FROM spillway.event_status";
-  const std::string held =
-      "Behind/pending/0/held back by event " + sick + " of the same stream";
+  const std::string held = "Behind/pending/0/held back by event " + sick + " of the same stream";
   const std::string expected = "Before/done, Sick/retrying/1/event " + sick +
                                " (Sick): the handler threw: not today, " + held + ", Other/done, " +
                                held + ", " + held + ", Other/done";
@@ -229,16 +276,18 @@ TEST(Poison, that_is_mended_in_time_is_done_and_then_those_behind_it) {
   Database database;
   database.query(tables);
   database.query("ALTER TABLE good ADD CONSTRAINT closed CHECK (n <> 2)");
-  Worker worker(database.url(), {"--handlers", test_handlers(), "--max-attempts", "1000",
-                                 "--retry-delay", "20ms"});
+  Worker worker(database.url(),
+                {"--handlers", test_handlers(), "--max-attempts", "1000", "--retry-delay", "20ms"});
   worker.wait_until_ready();
   std::string values;
   for (int n = 1; n <= 50; ++n)
-    values += (n == 1 ? "" : ",") + ("('Row','s','" + payload_of({insert_into("good", {{"n", n}}), tell("row")})) + "')";
+    values += (n == 1 ? "" : ",") +
+              ("('Row','s','" + payload_of({insert_into("good", {{"n", n}}), tell("row")})) + "')";
   database.query("INSERT INTO spillway.events (type, stream, payload) VALUES " + values);
   ASSERT_TRUE(eventually([&] {
-    return database.value("SELECT attempts >= 2 FROM spillway.event_status"
-                          " WHERE status = 'retrying'") == "t";
+    return database.value(
+               "SELECT attempts >= 2 FROM spillway.event_status"
+               " WHERE status = 'retrying'") == "t";
   }));
   EXPECT_EQ(database.value("SELECT string_agg(n::text, ' ') FROM good"), "1");
   database.query("ALTER TABLE good DROP CONSTRAINT closed");

@@ -78,16 +78,15 @@ std::vector<Seen> broadcasts_where(Database& database, const std::string& condit
   std::vector<Seen> all;
   all.reserve(rows.size());
   for (std::size_t row = 0; row < rows.size(); ++row)
-    all.push_back(
-        {rows.integer<std::uint64_t>(row, 0), rows.string(row, 1), rows.string(row, 2)});
+    all.push_back({rows.integer<std::uint64_t>(row, 0), rows.string(row, 1), rows.string(row, 2)});
   return all;
 }
 
 std::string first_difference(const std::vector<Seen>& seen, const std::vector<Seen>& expected) {
   const auto text = [](const std::vector<Seen>& list, std::size_t at) {
-    return at < list.size() ? std::to_string(list[at].position) + " " + list[at].event + " " +
-                                  list[at].data
-                            : std::string("nothing");
+    return at < list.size()
+               ? std::to_string(list[at].position) + " " + list[at].event + " " + list[at].data
+               : std::string("nothing");
   };
   const std::size_t most = std::max(seen.size(), expected.size());
   for (std::size_t i = 0; i < most; ++i)

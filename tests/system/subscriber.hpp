@@ -1,5 +1,6 @@
-// A subscriber with a thread of its own that is never told to give up: cut off, it comes back with the
-// last id it saw, to whichever port it is told of. It notes every frame, and what must not happen.
+// A subscriber with a thread of its own that is never told to give up: cut off, it comes back with
+// the last id it saw, to whichever port it is told of. It notes every frame, and what must not
+// happen.
 #pragma once
 
 #include <atomic>

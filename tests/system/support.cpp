@@ -9,10 +9,18 @@
 
 namespace spillway::test {
 
-std::string test_handlers() { return TEST_HANDLERS; }
-std::string test_handlers_of_another_version() { return TEST_HANDLERS_OF_ANOTHER_VERSION; }
-std::string test_no_handlers() { return TEST_NO_HANDLERS; }
-std::string example_schema() { return EXAMPLE_SCHEMA; }
+std::string test_handlers() {
+  return TEST_HANDLERS;
+}
+std::string test_handlers_of_another_version() {
+  return TEST_HANDLERS_OF_ANOTHER_VERSION;
+}
+std::string test_no_handlers() {
+  return TEST_NO_HANDLERS;
+}
+std::string example_schema() {
+  return EXAMPLE_SCHEMA;
+}
 
 void load_example(Database& database) {
   std::ifstream file(EXAMPLE_SCHEMA);

@@ -38,8 +38,10 @@ class Writer {
     connection_ = &connection;
     for (int i = 0; i < transactions; ++i) {
       // Every writer holds at least one transaction open for two seconds.
-      if (i == 10 + number_) long_transaction(2000, false);
-      else some_transaction();
+      if (i == 10 + number_)
+        long_transaction(2000, false);
+      else
+        some_transaction();
     }
   }
 
@@ -52,7 +54,8 @@ class Writer {
   int at_most(int most) { return std::uniform_int_distribution<int>(0, most)(random_); }
 
   std::string some_stream() {
-    if (at_most(9) < 6) return "writer:" + std::to_string(number_) + ":" + std::to_string(at_most(1));
+    if (at_most(9) < 6)
+      return "writer:" + std::to_string(number_) + ":" + std::to_string(at_most(1));
     return "shared:" + std::to_string(at_most(shared_streams - 1));
   }
 
@@ -117,8 +120,8 @@ class Writer {
     for (int i = 0; i < rows; ++i) {
       pending_.push_back({next_key(), some_stream(), now, {}});
       const Sent& sent = pending_.back();
-      values += (i == 0 ? "" : ",") + ("('CommentAdded','" + sent.stream + "','" + payload(sent)) +
-                "')";
+      values +=
+          (i == 0 ? "" : ",") + ("('CommentAdded','" + sent.stream + "','" + payload(sent)) + "')";
     }
     connection_->exec("INSERT INTO spillway.events (type, stream, payload) VALUES " + values);
   }
@@ -130,7 +133,8 @@ class Writer {
     const auto now = Clock::now();
     for (int i = 0; i < rows; ++i) {
       pending_.push_back({next_key(), some_stream(), now, {}});
-      file << "CommentAdded\t" << pending_.back().stream << '\t' << payload(pending_.back()) << '\n';
+      file << "CommentAdded\t" << pending_.back().stream << '\t' << payload(pending_.back())
+           << '\n';
     }
     file.close();
     connection_->exec("COPY spillway.events (type, stream, payload) FROM '" + path.string() + "'");
@@ -180,8 +184,8 @@ TEST(Writers, twelve_at_once_lose_nothing_and_keep_the_order_of_every_stream) {
   {
     std::vector<std::jthread> threads;
     for (int i = 0; i < writer_count; ++i) {
-      writers.push_back(std::make_unique<Writer>(database.target(), i,
-                                                 seed + static_cast<std::uint64_t>(i)));
+      writers.push_back(
+          std::make_unique<Writer>(database.target(), i, seed + static_cast<std::uint64_t>(i)));
       threads.emplace_back([&writer = *writers.back()] { writer.run(); });
     }
   }
@@ -220,7 +224,8 @@ TEST(Writers, twelve_at_once_lose_nothing_and_keep_the_order_of_every_stream) {
   const Rows handled = database.query(
       "SELECT e.payload ->> 'comment_id', e.stream, e.id,"
       " extract(epoch FROM b.created_at - e.created_at)"
-      " FROM spillway.broadcasts b JOIN spillway.events e ON e.id = b.event_id ORDER BY b.position");
+      " FROM spillway.broadcasts b JOIN spillway.events e ON e.id = b.event_id ORDER BY "
+      "b.position");
   ASSERT_EQ(static_cast<long long>(handled.size()), count);
   std::map<std::string, std::int64_t> last_id;             // of streams with one writer
   std::map<std::string, Clock::time_point> last_inserted;  // of shared ones
@@ -258,7 +263,8 @@ TEST(Writers, a_long_transaction_holds_up_nobody_and_is_not_forgotten) {
   Worker worker(database.url(), {"--handlers", comments_library(), "--runners", "2"});
   worker.wait_until_ready();
   const auto insert = [](const std::string& key) {
-    return "INSERT INTO spillway.events (type, stream, payload) SELECT 'CommentAdded', 'item:' || n,"
+    return "INSERT INTO spillway.events (type, stream, payload) SELECT 'CommentAdded', 'item:' || "
+           "n,"
            " jsonb_build_object('comment_id', '" +
            key + "' || n, 'item_id', n::text, 'text', 'hi') FROM generate_series(1, 200) n";
   };
@@ -268,13 +274,12 @@ TEST(Writers, a_long_transaction_holds_up_nobody_and_is_not_forgotten) {
   // Whole rounds of other people's events go by, in the same streams and lanes, with higher seqs.
   for (int round = 1; round <= 5; ++round) {
     database.query(insert("round" + std::to_string(round) + "-"));
-    ASSERT_TRUE(eventually([&] {
-      return database.number("SELECT count(*) FROM item_comments") == 200 * round;
-    }));
+    ASSERT_TRUE(eventually(
+        [&] { return database.number("SELECT count(*) FROM item_comments") == 200 * round; }));
   }
   open_one.exec("COMMIT");
-  EXPECT_TRUE(eventually(
-      [&] { return database.number("SELECT count(*) FROM item_comments") == 1200; }));
+  EXPECT_TRUE(
+      eventually([&] { return database.number("SELECT count(*) FROM item_comments") == 1200; }));
   EXPECT_TRUE(drained(database));
   EXPECT_EQ(worker.stop(), 0);
 }
