@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "processor/private_postgres.hpp"
+#include "spillway/version.hpp"
 #include "tests/system/support.hpp"
 
 namespace spillway::test {
@@ -225,7 +226,7 @@ TEST(Lifecycle, handlers_that_cannot_be_loaded_exit_2_and_say_why) {
   const auto other = run({spillway_binary(), "run", "--database-url", database.url(), "--handlers",
                           test_handlers_of_another_version()});
   EXPECT_TRUE(contains(other.errors, "was built against [spillway ")) << other.errors;
-  EXPECT_TRUE(contains(other.errors, ", layout 1,")) << other.errors;
+  EXPECT_TRUE(contains(other.errors, "this worker is [" SPILLWAY_ABI "]")) << other.errors;
   EXPECT_TRUE(contains(other.errors, "rebuild it with this worker's headers")) << other.errors;
 }
 
