@@ -167,26 +167,23 @@ std::shared_ptr<const Table> WriteCompiler::table_with(const std::string& name,
   return table;
 }
 
-WriteCompiler::Shape WriteCompiler::shape(
-    const std::string& table, std::size_t, const char* kind,
-    const std::function<void(const Table&, WriteShape&)>& make) {
+template <typename Check, typename Make>
+const WriteCompiler::Shape& WriteCompiler::shape(const std::string& table, const char* label,
+                                                 Check&& check, Make&& make) {
   if (const auto known = shapes_.find(key_); known != shapes_.end()) return known->second;
+  check();
   auto made = std::make_shared<WriteShape>();
   made->table = catalog_.find(table);
-  made->label = std::string(kind) +
-                (std::string_view(kind) == "Delete"   ? " from "
-                 : std::string_view(kind) == "Update" ? " of "
-                                                      : " into ") +
-                made->table->name;
+  made->label = std::string(label) + " " + made->table->name;
   make(*made->table, *made);
   if (shapes_.size() >= max_shapes) forget_schema();
   made->statement.name = "sw_write_" + std::to_string(++shape_number_);
   return shapes_.emplace(key_, std::move(made)).first->second;
 }
 
-void WriteCompiler::compile_rows(const std::string&, const json& data, std::size_t index,
-                                 const char* kind, std::vector<Write>& writes,
-                                 const std::function<Write(const json& row)>& write_of) {
+template <typename WriteOf>
+void WriteCompiler::compile_rows(const json& data, std::size_t index, const char* kind,
+                                 std::vector<Write>& writes, WriteOf&& write_of) {
   const bool list = data.is_array();
   if (!list && !data.is_object())
     throw EffectError(
@@ -214,22 +211,24 @@ void WriteCompiler::compile_rows(const std::string&, const json& data, std::size
 }
 
 void WriteCompiler::compile(const Insert& effect, std::size_t index, std::vector<Write>& writes) {
-  compile_rows(effect.table, effect.data, index, "Insert", writes, [&](const json& row) {
+  compile_rows(effect.data, index, "Insert", writes, [&](const json& row) {
     key_of(effect.on_conflict == OnConflict::ignore ? 'i' : 'I', effect.table);
     key_add(row, false);
-    if (!shapes_.contains(key_)) table_with(effect.table, {&row}, index, "Insert", "data");
     Write write;
-    write.shape = shape(effect.table, index, "Insert", [&](const Table& table, WriteShape& made) {
-      // One parameter whatever the columns; PostgreSQL converts every type. A row that names no
-      // column is all defaults.
-      std::string& sql = made.statement.text;
-      sql = "INSERT INTO " + table.quoted;
-      if (row.empty())
-        sql += " SELECT FROM pg_catalog.jsonb_array_elements($1::jsonb)";
-      else
-        sql += " (" + column_list(row) + ") SELECT " + column_list(row) + " FROM " + rows_of(table);
-      if (effect.on_conflict == OnConflict::ignore) sql += " ON CONFLICT DO NOTHING";
-    });
+    const auto check = [&] { table_with(effect.table, {&row}, index, "Insert", "data"); };
+    write.shape =
+        shape(effect.table, "Insert into", check, [&](const Table& table, WriteShape& made) {
+          // One parameter whatever the columns; PostgreSQL converts every type. A row that names no
+          // column is all defaults.
+          std::string& sql = made.statement.text;
+          sql = "INSERT INTO " + table.quoted;
+          if (row.empty())
+            sql += " SELECT FROM pg_catalog.jsonb_array_elements($1::jsonb)";
+          else
+            sql += " (" + column_list(row) + ") SELECT " + column_list(row) + " FROM " +
+                   rows_of(table);
+          if (effect.on_conflict == OnConflict::ignore) sql += " ON CONFLICT DO NOTHING";
+        });
     write.rows = serialize(row, index, "Insert", "data");
     return write;
   });
@@ -238,7 +237,7 @@ void WriteCompiler::compile(const Insert& effect, std::size_t index, std::vector
 void WriteCompiler::compile(const Upsert& effect, std::size_t index, std::vector<Write>& writes) {
   if (effect.key.empty())
     throw EffectError(index, "Upsert", "key", "is empty; name the columns of a unique index");
-  compile_rows(effect.table, effect.data, index, "Upsert", writes, [&](const json& row) {
+  compile_rows(effect.data, index, "Upsert", writes, [&](const json& row) {
     Write write;
     for (const std::string& column : effect.key) {
       const auto value = row.find(column);
@@ -250,23 +249,27 @@ void WriteCompiler::compile(const Upsert& effect, std::size_t index, std::vector
     key_of('U', effect.table);
     key_add(row, false);
     for (const std::string& column : effect.key) key_.append(1, '\3').append(column);
-    if (!shapes_.contains(key_)) table_with(effect.table, {&row}, index, "Upsert", "data");
-    write.shape = shape(effect.table, index, "Upsert", [&](const Table& table, WriteShape& made) {
-      std::string keys;
-      for (const std::string& column : effect.key)
-        keys.append(keys.empty() ? "" : ", ").append(quote_identifier(column));
-      std::string sets;
-      for (const auto& [column, value] : row.items()) {
-        if (std::find(effect.key.begin(), effect.key.end(), column) != effect.key.end()) continue;
-        const std::string name = quote_identifier(column);
-        sets.append(sets.empty() ? "" : ", ").append(name).append(" = excluded.").append(name);
-      }
-      made.statement.text = "INSERT INTO " + table.quoted + " (" + column_list(row) + ") SELECT " +
-                            column_list(row) + " FROM " + rows_of(table) + " ON CONFLICT (" + keys +
-                            ") DO " + (sets.empty() ? "NOTHING" : "UPDATE SET " + sets);
-      // Two spellings of one key in a statement are an error of PostgreSQL's, and then done apart.
-      made.repeat = Repeat::apart;
-    });
+    const auto check = [&] { table_with(effect.table, {&row}, index, "Upsert", "data"); };
+    write.shape =
+        shape(effect.table, "Upsert into", check, [&](const Table& table, WriteShape& made) {
+          std::string keys;
+          for (const std::string& column : effect.key)
+            keys.append(keys.empty() ? "" : ", ").append(quote_identifier(column));
+          std::string sets;
+          for (const auto& [column, value] : row.items()) {
+            if (std::find(effect.key.begin(), effect.key.end(), column) != effect.key.end())
+              continue;
+            const std::string name = quote_identifier(column);
+            sets.append(sets.empty() ? "" : ", ").append(name).append(" = excluded.").append(name);
+          }
+          made.statement.text = "INSERT INTO " + table.quoted + " (" + column_list(row) +
+                                ") SELECT " + column_list(row) + " FROM " + rows_of(table) +
+                                " ON CONFLICT (" + keys + ") DO " +
+                                (sets.empty() ? "NOTHING" : "UPDATE SET " + sets);
+          // Two spellings of one key in a statement are an error of PostgreSQL's, and then done
+          // apart.
+          made.repeat = Repeat::apart;
+        });
     write.rows = serialize(row, index, "Upsert", "data");
     return write;
   });
@@ -281,13 +284,13 @@ void WriteCompiler::compile(const Update& effect, std::size_t index, std::vector
   // Whether rows can be told apart depends on the kinds of the values too.
   for (const auto& [column, value] : effect.where.items())
     key_ += value.is_number_integer() ? 'n' : value.is_string() ? 's' : 'o';
-  if (!shapes_.contains(key_)) {
+  const auto check = [&] {
     table_with(effect.table, {&effect.set}, index, "Update", "set");
     table_with(effect.table, {&effect.where}, index, "Update", "where");
-  }
+  };
   Write write;
   write.effect = index;
-  write.shape = shape(effect.table, index, "Update", [&](const Table& table, WriteShape& made) {
+  write.shape = shape(effect.table, "Update of", check, [&](const Table& table, WriteShape& made) {
     std::string sets;
     bool moves = false;
     for (const auto& [column, value] : effect.set.items()) {
@@ -318,17 +321,18 @@ void WriteCompiler::compile(const Delete& effect, std::size_t index, std::vector
   require_columns(effect.where, index, "Delete", "where");
   key_of('D', effect.table);
   key_add(effect.where, true);
-  if (!shapes_.contains(key_)) table_with(effect.table, {&effect.where}, index, "Delete", "where");
+  const auto check = [&] { table_with(effect.table, {&effect.where}, index, "Delete", "where"); };
   Write write;
   write.effect = index;
-  write.shape = shape(effect.table, index, "Delete", [&](const Table& table, WriteShape& made) {
-    made.statement.text =
-        "DELETE FROM " + table.quoted +
-        " AS t USING (SELECT pg_catalog.jsonb_populate_record(NULL::" + table.quoted +
-        ", x.value) AS w FROM pg_catalog.jsonb_array_elements($1::jsonb) AS x(value)"
-        " OFFSET 0) v WHERE " +
-        conditions(effect.where, "v.w");
-  });
+  write.shape =
+      shape(effect.table, "Delete from", check, [&](const Table& table, WriteShape& made) {
+        made.statement.text =
+            "DELETE FROM " + table.quoted +
+            " AS t USING (SELECT pg_catalog.jsonb_populate_record(NULL::" + table.quoted +
+            ", x.value) AS w FROM pg_catalog.jsonb_array_elements($1::jsonb) AS x(value)"
+            " OFFSET 0) v WHERE " +
+            conditions(effect.where, "v.w");
+      });
   write.rows = serialize(effect.where, index, "Delete", "where");
   writes.push_back(std::move(write));
 }

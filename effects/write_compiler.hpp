@@ -6,7 +6,6 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -44,16 +43,17 @@ class WriteCompiler {
  private:
   using Shape = std::shared_ptr<const WriteShape>;
 
-  // The shape remembered under key_, or what `make` makes of the table.
-  Shape shape(const std::string& table, std::size_t index, const char* kind,
-              const std::function<void(const Table&, WriteShape&)>& make);
+  // The shape remembered under key_; else what `check` lets pass and `make` makes of the table.
+  template <typename Check, typename Make>
+  const Shape& shape(const std::string& table, const char* label, Check&& check, Make&& make);
   // Names every column of `row` that the table does not have; looks the table up anew first.
   std::shared_ptr<const Table> table_with(const std::string& name,
                                           const std::vector<const json*>& rows, std::size_t index,
                                           const char* kind, const char* field);
-  void compile_rows(const std::string& table, const json& data, std::size_t index, const char* kind,
-                    std::vector<Write>& writes,
-                    const std::function<Write(const json& row)>& write_of);
+  // Calls write_of(row) for the row, or each of the rows, in `data`.
+  template <typename WriteOf>
+  void compile_rows(const json& data, std::size_t index, const char* kind,
+                    std::vector<Write>& writes, WriteOf&& write_of);
   void key_of(char kind, const std::string& table);
   void key_add(const json& row, bool null_matters);
 

@@ -19,11 +19,6 @@ std::string describe(const Event& event) {
   return "event " + std::to_string(event.id) + " (" + event.type + "): ";
 }
 
-bool reads_something(const std::vector<const Registration*>& handlers) {
-  return std::any_of(handlers.begin(), handlers.end(),
-                     [](const Registration* handler) { return !handler->reads.empty(); });
-}
-
 // Errors come from handlers and may hold anything; the table takes UTF-8 without NUL.
 std::string storable(std::string text) {
   if (text.size() > longest_error) text.resize(longest_error);
@@ -54,7 +49,7 @@ BatchResult Batch::run(std::span<const int> order, std::size_t lanes, std::size_
   BatchResult result;
   std::int64_t alone = 0;  // the event of a batch of one
   std::uint64_t xid = 0;
-  registry_ = handlers_.current();
+  take_registry();
   outbox_.clear();
   logs_.clear();
   if (std::exchange(schema_suspect_, false)) executor_.forget_schema();
@@ -97,13 +92,21 @@ BatchResult Batch::run(std::span<const int> order, std::size_t lanes, std::size_
         return a.claimed->event.id < b.claimed->event.id;
       });
       if (work.size() == 1) alone = work.front().claimed->event.id;
-      find_handlers(work);
-      std::vector<SegmentInput> inputs;
-      inputs.reserve(work.size());
-      for (const Work& item : work)
-        inputs.push_back({item.claimed->event.stream, reads_something(item.handlers)});
-      for (const auto& [begin, end] : segments_of(inputs)) {
-        read_declared(work, begin, end, careful);
+      bool reads = false;
+      for (Work& item : work) {
+        item.handlers = &handlers_of(item.claimed->event.type);
+        reads = reads || item.handlers->reads;
+      }
+      std::vector<std::pair<std::size_t, std::size_t>> segments{{0, work.size()}};
+      if (reads) {
+        std::vector<SegmentInput> inputs;
+        inputs.reserve(work.size());
+        for (const Work& item : work)
+          inputs.push_back({item.claimed->event.stream, item.handlers->reads});
+        segments = segments_of(inputs);
+      }
+      for (const auto& [begin, end] : segments) {
+        if (reads) read_declared(work, begin, end, careful);
         handle(work, begin, end);
         if (careful)
           apply_carefully(work, begin, end);
@@ -154,16 +157,27 @@ BatchResult Batch::run(std::span<const int> order, std::size_t lanes, std::size_
   return result;
 }
 
-void Batch::find_handlers(std::vector<Work>& work) {
-  const auto* all = registry_->find("*");
-  for (Work& item : work) {
-    const std::string& type = item.claimed->event.type;
-    for (const auto* registrations : {registry_->find(type), type == "*" ? nullptr : all}) {
-      if (registrations == nullptr) continue;
-      for (const Registration& registration : *registrations)
-        item.handlers.push_back(&registration);
+void Batch::take_registry() {
+  auto current = handlers_.current();
+  // Types come from whoever inserts events, so what is remembered needs a bound.
+  if (current == registry_ && handlers_by_type_.size() < 1000) return;
+  handlers_by_type_.clear();
+  registry_ = std::move(current);
+}
+
+const Batch::Handlers& Batch::handlers_of(const std::string& type) {
+  if (const auto known = handlers_by_type_.find(type); known != handlers_by_type_.end())
+    return known->second;
+  Handlers found;
+  for (const auto* registrations :
+       {registry_->find(type), type == "*" ? nullptr : registry_->find("*")}) {
+    if (registrations == nullptr) continue;
+    for (const Registration& registration : *registrations) {
+      found.list.push_back(&registration);
+      found.reads = found.reads || !registration.reads.empty();
     }
   }
+  return handlers_by_type_.emplace(type, std::move(found)).first->second;
 }
 
 // One statement per handler for all of the segment's events. In a careful batch a statement that
@@ -173,8 +187,9 @@ void Batch::read_declared(std::vector<Work>& work, std::size_t begin, std::size_
   std::map<const Registration*, std::vector<std::size_t>> readers;
   for (std::size_t i = begin; i < end; ++i) {
     if (work[i].state != Work::State::ready || work[i].claimed->held) continue;
-    work[i].data.resize(work[i].handlers.size());
-    for (const Registration* handler : work[i].handlers)
+    if (!work[i].handlers->reads) continue;
+    work[i].data.resize(work[i].handlers->list.size());
+    for (const Registration* handler : work[i].handlers->list)
       if (!handler->reads.empty()) readers[handler].push_back(i);
   }
   for (const auto& [handler, indexes] : readers) {
@@ -184,8 +199,8 @@ void Batch::read_declared(std::vector<Work>& work, std::size_t begin, std::size_
       std::vector<json> rows = reads_.read(handler->reads, events);
       for (std::size_t k = 0; k < which.size(); ++k) {
         Work& item = work[which[k]];
-        for (std::size_t h = 0; h < item.handlers.size(); ++h)
-          if (item.handlers[h] == handler) item.data[h] = rows[k];
+        for (std::size_t h = 0; h < item.handlers->list.size(); ++h)
+          if (item.handlers->list[h] == handler) item.data[h] = rows[k];
       }
     };
     if (!careful) {
@@ -212,13 +227,19 @@ void Batch::read_declared(std::vector<Work>& work, std::size_t begin, std::size_
 
 Result Batch::run_handlers(Work& work) {
   Event& event = work.claimed->event;
-  if (work.handlers.empty() && options_.unhandled_is_dead)
+  const auto& handlers = work.handlers->list;
+  if (handlers.empty() && options_.unhandled_is_dead)
     throw EffectError("there is no handler for type \"" + event.type + "\"");
+  if (handlers.size() == 1 && work.data.empty()) {
+    Result only = handlers.front()->handler(event);
+    if (only.error) throw std::runtime_error(*only.error);
+    return only;
+  }
   Result all;
-  for (std::size_t i = 0; i < work.handlers.size(); ++i) {
+  for (std::size_t i = 0; i < handlers.size(); ++i) {
     event.data =
         i < work.data.size() && !work.data[i].is_null() ? std::move(work.data[i]) : json::array();
-    Result one = work.handlers[i]->handler(event);
+    Result one = handlers[i]->handler(event);
     if (one.error) throw std::runtime_error(*one.error);
     if (all.effects.empty())
       all.effects = std::move(one.effects);

@@ -17,6 +17,7 @@
 #include <random>
 #include <span>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "effects/executor.hpp"
@@ -67,10 +68,15 @@ class Batch {
   BatchResult run(std::span<const int> order, std::size_t lanes, std::size_t limit, bool careful);
 
  private:
+  // What runs for a type, in order.
+  struct Handlers {
+    std::vector<const Registration*> list;
+    bool reads = false;  // one of them declares a read
+  };
   struct Work {
     ClaimedEvent* claimed = nullptr;
-    std::vector<const Registration*> handlers;
-    std::vector<json> data;  // what each of them reads
+    const Handlers* handlers = nullptr;
+    std::vector<json> data;  // what each of them reads; empty when none does
     CompiledEffects effects;
     std::optional<json> response;
     enum class State { ready, held, done, failed } state = State::ready;
@@ -79,7 +85,8 @@ class Batch {
     bool deterministic = false;
   };
 
-  void find_handlers(std::vector<Work>& work);
+  void take_registry();
+  const Handlers& handlers_of(const std::string& type);
   void read_declared(std::vector<Work>& work, std::size_t begin, std::size_t end, bool careful);
   void handle(std::vector<Work>& work, std::size_t begin, std::size_t end);
   Result run_handlers(Work& work);
@@ -97,7 +104,8 @@ class Batch {
 
   SqlSession& session_;
   const HandlerSet& handlers_;
-  std::shared_ptr<const Registry> registry_;  // the batch's
+  std::shared_ptr<const Registry> registry_;                    // the batch's
+  std::unordered_map<std::string, Handlers> handlers_by_type_;  // of that registry
   LaneMarks& marks_;
   BatchOptions options_;
   BatchSinks sinks_;

@@ -18,9 +18,9 @@ struct Event {
   json context;                // the snapshot the inserter gave along, {} by default
   std::string correlation_id;  // uuid
   std::optional<std::int64_t> causation_id;
-  int attempt = 1;            // 1 on the first try
-  std::string created_at;     // ISO 8601 in UTC
-  json data = json::array();  // rows of the declared read
+  int attempt = 1;         // 1 on the first try
+  std::string created_at;  // ISO 8601 in UTC
+  json data;               // rows of the declared read, an array; null when nothing is read
 };
 
 }  // namespace spillway
