@@ -37,9 +37,13 @@ void Runner::start() {
   thread_ = std::jthread([this] { run(); });
 }
 
-void Runner::stop() {
+void Runner::request_stop() {
   stopping_ = true;
   shared_.wake->signal();
+}
+
+void Runner::stop() {
+  request_stop();
   if (thread_.joinable()) thread_.join();
 }
 

@@ -49,6 +49,7 @@ class Runner {
   ~Runner();
 
   void start();
+  void request_stop();  // takes no further batch; stop() then waits for the one in hand
   void stop();
 
  private:

@@ -89,7 +89,7 @@ void write_port_file(const std::string& path, std::uint16_t port) {
   std::filesystem::rename(fresh, path);
 }
 
-void wait_for_stop_signal() {
+int wait_for_stop_signal() {
   const sigset_t signals = stop_signals();
   for (;;) {
     int signal = 0;
@@ -99,8 +99,7 @@ void wait_for_stop_signal() {
           "SIGHUP: shared libraries of handlers are not reloaded; restart the worker for new ones");
       continue;
     }
-    spdlog::info("{}: finishing what is in hand", signal == SIGTERM ? "SIGTERM" : "SIGINT");
-    return;
+    return signal;
   }
 }
 
@@ -238,7 +237,10 @@ int run_worker(const WorkerOptions& options) {
   if (server) spdlog::info("listening on http://{}:{}", options.host, port);
   if (options.ready) options.ready(port);
 
-  wait_for_stop_signal();
+  const int signal = wait_for_stop_signal();
+  // All of them first: while one finishes its batch, the others must not begin another.
+  for (auto& runner : runners) runner->request_stop();
+  spdlog::info("{}: finishing what is in hand", signal == SIGTERM ? "SIGTERM" : "SIGINT");
   const ShutdownWatch watch(options.shutdown_timeout);
   for (auto& runner : runners) runner->stop();
   if (feed) feed->stop();

@@ -150,6 +150,7 @@ TEST_F(Outage, that_loses_commits_does_not_hide_later_events) {
   // With synchronous_commit off, or after a failover to a standby that was behind, the server comes
   // back older than what the worker has seen, and draws sequences and transaction ids a second
   // time.
+  subscribers.clear();  // they look at the worker that is about to be replaced
   database.query("ALTER DATABASE " + database.value("SELECT current_database()") +
                  " SET synchronous_commit = off");
   worker.emplace(database.url(), std::vector<std::string>{"--handlers", comments_library()});
