@@ -15,9 +15,10 @@
 
 #include "processor/backoff.hpp"
 #include "processor/feed.hpp"
-#include "processor/handler_library.hpp"
+#include "processor/handler_error.hpp"
 #include "processor/http_api.hpp"
 #include "processor/listener.hpp"
+#include "processor/load_handlers.hpp"
 #include "processor/migrator.hpp"
 #include "processor/outbox_replay.hpp"
 #include "processor/runner.hpp"
@@ -87,14 +88,26 @@ void write_port_file(const std::string& path, std::uint16_t port) {
   std::filesystem::rename(fresh, path);
 }
 
-void wait_for_stop_signal() {
+// Everything is read anew; while anything is wrong with it, the old set stays in force.
+void reload_handlers(const WorkerOptions& options, HandlerSet& handlers) {
+  try {
+    const auto fresh = load_handlers(options.handlers);
+    PgConnection connection(options.target);
+    check_reads(*fresh, connection);
+    handlers.replace(fresh);
+    spdlog::info("SIGHUP: handlers reloaded, {} event types", fresh->types().size());
+  } catch (const std::exception& error) {
+    spdlog::error("SIGHUP: the handlers stay as they were: {}", hide_password(error.what()));
+  }
+}
+
+void wait_for_stop_signal(const std::function<void()>& reload) {
   const sigset_t signals = stop_signals();
   for (;;) {
     int signal = 0;
     if (sigwait(&signals, &signal) != 0) continue;
     if (signal == SIGHUP) {
-      spdlog::info(
-          "SIGHUP: shared libraries of handlers are not reloaded; restart the worker for new ones");
+      reload();
       continue;
     }
     spdlog::info("{}: finishing what is in hand", signal == SIGTERM ? "SIGTERM" : "SIGINT");
@@ -138,18 +151,17 @@ int run_worker(const WorkerOptions& options) {
         ": without authentication the server listens on loopback only; write --listen "
         "127.0.0.1:PORT, or --insecure if the network keeps strangers out");
 
-  const auto loaded = std::make_shared<Registry>();
-  Registry& registry = *loaded;
+  auto loaded = std::make_shared<const Registry>();
   if (options.run_handlers) {
-    add_linked_handlers(registry);
     try {
-      for (const auto& path : options.handlers) load_handler_library(path, registry);
-    } catch (const HandlerLibraryError& error) {
+      loaded = load_handlers(options.handlers);
+    } catch (const HandlerError& error) {
       throw ConfigurationError(error.what());
     }
-    if (registry.types().empty())
-      spdlog::warn("no handlers: events are counted as {}; name a library with --handlers",
-                   options.unhandled_is_dead ? "dead" : "done");
+    if (loaded->types().empty())
+      spdlog::warn(
+          "no handlers: events are counted as {}; name a library or a directory with --handlers",
+          options.unhandled_is_dead ? "dead" : "done");
   }
 
   wait_for_database(options.target, options.connect_timeout);
@@ -158,6 +170,11 @@ int run_worker(const WorkerOptions& options) {
     if (options.migrate)
       for (const auto& name : migrate(connection)) spdlog::info("migrated: {}", name);
     check_schema_version(connection);
+    try {
+      check_reads(*loaded, connection);
+    } catch (const HandlerError& error) {
+      throw ConfigurationError(error.what());
+    }
   }
 
   const auto log = [](const std::string& line) { spdlog::warn("{}", hide_password(line)); };
@@ -205,7 +222,7 @@ int run_worker(const WorkerOptions& options) {
   std::vector<std::unique_ptr<Runner>> runners;
   RunnerShared shared;
   shared.target = options.target;
-  const HandlerSet handlers(loaded);
+  HandlerSet handlers(loaded);
   shared.handlers = &handlers;
   shared.marks = &marks;
   shared.wake = &events;
@@ -228,7 +245,9 @@ int run_worker(const WorkerOptions& options) {
   if (server) spdlog::info("listening on http://{}:{}", options.host, port);
   if (options.ready) options.ready(port);
 
-  wait_for_stop_signal();
+  wait_for_stop_signal([&] {
+    if (options.run_handlers) reload_handlers(options, handlers);
+  });
   const ShutdownWatch watch(options.shutdown_timeout);
   for (auto& runner : runners) runner->stop();
   if (feed) feed->stop();
