@@ -52,7 +52,7 @@ std::optional<std::string> tidy(std::string_view message) {
          what;
 }
 
-// The same members as to_json(Event), but payload and rows are not copied on the way.
+// The same members as to_json(Event) and `data`, but payload and rows are not copied on the way.
 Jv input_of(const Event& event) {
   Jv input(jv_object());
   const auto set = [&input](const char* name, Jv value) {

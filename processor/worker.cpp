@@ -15,7 +15,6 @@
 
 #include "processor/backoff.hpp"
 #include "processor/feed.hpp"
-#include "processor/handler_error.hpp"
 #include "processor/http_api.hpp"
 #include "processor/listener.hpp"
 #include "processor/load_handlers.hpp"
@@ -153,11 +152,7 @@ int run_worker(const WorkerOptions& options) {
 
   auto loaded = std::make_shared<const Registry>();
   if (options.run_handlers) {
-    try {
-      loaded = load_handlers(options.handlers);
-    } catch (const HandlerError& error) {
-      throw ConfigurationError(error.what());
-    }
+    loaded = load_handlers(options.handlers);
     if (loaded->types().empty())
       spdlog::warn(
           "no handlers: events are counted as {}; name a library or a directory with --handlers",
@@ -170,11 +165,7 @@ int run_worker(const WorkerOptions& options) {
     if (options.migrate)
       for (const auto& name : migrate(connection)) spdlog::info("migrated: {}", name);
     check_schema_version(connection);
-    try {
-      check_reads(*loaded, connection);
-    } catch (const HandlerError& error) {
-      throw ConfigurationError(error.what());
-    }
+    check_reads(*loaded, connection);
   }
 
   const auto log = [](const std::string& line) { spdlog::warn("{}", hide_password(line)); };
