@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <limits>
 #include <string>
+#include <utility>
 
 #include "effects/effect_error.hpp"
 #include "effects/serialize.hpp"
@@ -69,9 +70,8 @@ json number(double value) {
   return value;
 }
 
-json text_of(jv value) {
-  return std::string(jv_string_value(value),
-                     static_cast<std::size_t>(jv_string_length_bytes(jv_copy(value))));
+std::string text_of(jv value) {
+  return {jv_string_value(value), static_cast<std::size_t>(jv_string_length_bytes(jv_copy(value)))};
 }
 
 json from_jv(const Jv& value, int levels) {
@@ -86,22 +86,23 @@ json from_jv(const Jv& value, int levels) {
       return text_of(value.get());
     case JV_KIND_ARRAY: {
       if (levels == 0) too_deep();
-      json array = json::array();
+      json::array_t array;
       const int length = jv_array_length(value.copy());
+      array.reserve(static_cast<std::size_t>(length));
       for (int i = 0; i < length; ++i)
         array.push_back(from_jv(Jv(jv_array_get(value.copy(), i)), levels - 1));
-      return array;
+      return json(std::move(array));
     }
     case JV_KIND_OBJECT: {
       if (levels == 0) too_deep();
-      json object = json::object();
+      json::object_t object;
       for (int at = jv_object_iter(value.get()); jv_object_iter_valid(value.get(), at) != 0;
            at = jv_object_iter_next(value.get(), at)) {
         const Jv key(jv_object_iter_key(value.get(), at));
-        object[text_of(key.get()).get_ref<const std::string&>()] =
-            from_jv(Jv(jv_object_iter_value(value.get(), at)), levels - 1);
+        object.emplace(text_of(key.get()),
+                       from_jv(Jv(jv_object_iter_value(value.get(), at)), levels - 1));
       }
-      return object;
+      return json(std::move(object));
     }
     case JV_KIND_INVALID:
     case JV_KIND_NULL:

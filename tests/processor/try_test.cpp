@@ -42,8 +42,9 @@ class TryTest : public testing::Test {
 };
 
 TEST_F(TryTest, AMadeUpEventNeedsNoDatabase) {
-  write("Said.jq",
-        R"([{SSEBroadcast: {channel: ("c:" + .stream), event_type: .type, data: [.payload, .context]}}])");
+  write(
+      "Said.jq",
+      R"([{SSEBroadcast: {channel: ("c:" + .stream), event_type: .type, data: [.payload, .context]}}])");
   const Finished finished =
       attempt({"--type", "Said", "--payload", R"({"a": 1})", "--context", R"({"b": 2})", "--stream",
                "s:1", "--database-url", "host=/nonexistent"});

@@ -16,7 +16,10 @@ def member($name; $example):
 
 def note($item):
   {item_id: $item}
-  + with_entries(select(.key | . == "comment_id" or . == "author_name" or . == "text" or . == "timestamp"));
+  + if has("comment_id") then {comment_id} else {} end
+  + if has("author_name") then {author_name} else {} end
+  + if has("text") then {text} else {} end
+  + if has("timestamp") then {timestamp} else {} end;
 
 try (
   (member("item_id"; "\"item_id\":\"42\",\"text\":\"hi\"") | id("payload.item_id")) as $item
