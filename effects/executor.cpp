@@ -86,10 +86,13 @@ void Executor::apply(std::span<const CompiledEffects* const> events) {
     session_.run(group.shape->statement, {group.rows.c_str()});
 }
 
-void Executor::apply_each(const CompiledEffects& event) {
+void Executor::apply_each(
+    const CompiledEffects& event,
+    const std::function<void(const Write& write, std::size_t rows)>& applied) {
   for (const Write& write : event.writes) {
     try {
-      session_.run(write.shape->statement, {("[" + write.rows + "]").c_str()});
+      const Rows rows = session_.run(write.shape->statement, {("[" + write.rows + "]").c_str()});
+      if (applied) applied(write, rows.affected());
     } catch (const SqlError& error) {
       throw SqlError(error.sqlstate(), "effect " + std::to_string(write.effect) + " (" +
                                            write.shape->label + "): " + error.what());

@@ -8,7 +8,9 @@
 // at fault), ConnectionLost from both.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <span>
 #include <string>
@@ -46,8 +48,10 @@ class Executor {
   // Grouped: the same rows as one by one, in fewer statements.
   void apply(std::span<const CompiledEffects* const> events);
 
-  // One statement per effect; a SqlError names the effect's index, kind and table.
-  void apply_each(const CompiledEffects& event);
+  // One statement per effect; a SqlError names the effect's index, kind and table. `applied` hears
+  // of each and of the rows it wrote.
+  void apply_each(const CompiledEffects& event,
+                  const std::function<void(const Write& write, std::size_t rows)>& applied = {});
 
   // The schema may have changed: looks everything up anew. Not while compiled effects are in use.
   void forget_schema() { compiler_.forget_schema(); }

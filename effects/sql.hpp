@@ -42,6 +42,7 @@ class Rows {
     [[nodiscard]] virtual std::size_t size() const = 0;
     [[nodiscard]] virtual bool is_null(std::size_t row, std::size_t column) const = 0;
     [[nodiscard]] virtual std::string_view text(std::size_t row, std::size_t column) const = 0;
+    [[nodiscard]] virtual std::size_t affected() const { return 0; }
   };
 
   Rows() = default;
@@ -49,6 +50,8 @@ class Rows {
 
   [[nodiscard]] std::size_t size() const { return source_ ? source_->size() : 0; }
   [[nodiscard]] bool empty() const { return size() == 0; }
+  // Rows that the statement wrote, if it was one that writes.
+  [[nodiscard]] std::size_t affected() const { return source_ ? source_->affected() : 0; }
   [[nodiscard]] bool is_null(std::size_t row, std::size_t column) const {
     return source_->is_null(row, column);
   }

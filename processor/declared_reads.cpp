@@ -2,19 +2,9 @@
 
 #include <utility>
 
-namespace spillway {
+#include "processor/event_json.hpp"
 
-json to_json(const Event& event) {
-  return {{"id", event.id},
-          {"type", event.type},
-          {"stream", event.stream ? json(*event.stream) : json(nullptr)},
-          {"payload", event.payload},
-          {"context", event.context},
-          {"correlation_id", event.correlation_id},
-          {"causation_id", event.causation_id ? json(*event.causation_id) : json(nullptr)},
-          {"attempt", event.attempt},
-          {"created_at", event.created_at}};
-}
+namespace spillway {
 
 const Statement& DeclaredReads::statement(const std::string& select) {
   const auto known = statements_.find(select);

@@ -15,9 +15,6 @@
 
 namespace spillway {
 
-// The event as handlers in JSON see it, without `data`.
-[[nodiscard]] json to_json(const Event& event);
-
 class DeclaredReads {
  public:
   explicit DeclaredReads(SqlSession& session) : session_(session) {}

@@ -4,16 +4,16 @@
 // Errors: HandlerLibraryError, with the path and what to do.
 #pragma once
 
-#include <stdexcept>
 #include <string>
 
+#include "processor/handler_error.hpp"
 #include "spillway/registry.hpp"
 
 namespace spillway {
 
-class HandlerLibraryError : public std::runtime_error {
+class HandlerLibraryError : public HandlerError {
  public:
-  using std::runtime_error::runtime_error;
+  using HandlerError::HandlerError;
 };
 
 // Adds the library's handlers to the registry. Refuses a library that was built against headers

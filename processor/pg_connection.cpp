@@ -26,6 +26,9 @@ class PgRows final : public Rows::Source {
     const auto value = field(row, column);
     return {value.c_str(), value.size()};
   }
+  std::size_t affected() const override {
+    return static_cast<std::size_t>(result_.affected_rows());
+  }
 
  private:
   pqxx::field field(std::size_t row, std::size_t column) const {

@@ -81,6 +81,9 @@ JOIN spillway.waiting w ON w.event_id = d.event_id
 CROSS JOIN LATERAL (SELECT * FROM spillway.events WHERE events.id = d.event_id OFFSET 0) e
 ORDER BY d.event_id)"};
 
+const Statement find_event_sql{
+    "sw_find_event", "SELECT " SPILLWAY_EVENT_COLUMNS ", 0 FROM spillway.events e WHERE e.id = $1"};
+
 // The delete gives the transaction its xid before any seq is drawn (see lane_marks.hpp).
 const Statement promote_sql{"sw_promote", R"(
 WITH due AS (
@@ -221,6 +224,12 @@ std::vector<ClaimedEvent> QueueStore::claim_waiting(std::span<const int> lanes, 
     events.back().event.attempt = events.back().attempts + 1;
   }
   return events;
+}
+
+std::optional<ClaimedEvent> QueueStore::find(std::int64_t event_id) {
+  const Rows rows = session_.run(find_event_sql, {std::to_string(event_id).c_str()});
+  if (rows.empty()) return std::nullopt;
+  return event_of(rows, 0);
 }
 
 QueueStore::QueueClaim QueueStore::claim_queue(std::span<const int> lanes,

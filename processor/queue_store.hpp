@@ -84,10 +84,14 @@ class QueueStore {
     std::vector<ClaimedEvent> events;  // lane by lane, in the order of seq
     bool cut = false;                  // ended by a limit, not by the lanes' ends
   };
+
   // `from`: per lane. At most `limit` events and about `bytes` of payload (always at least one).
   [[nodiscard]] QueueClaim claim_queue(std::span<const int> lanes,
                                        std::span<const std::uint64_t> from, std::size_t limit,
                                        std::size_t bytes);
+
+  // An event of the log, whatever has become of it; takes nothing.
+  [[nodiscard]] std::optional<ClaimedEvent> find(std::int64_t event_id);
 
   // Takes queue rows away: their events are done, postponed or buried. Returns the transaction's
   // xid; 0 when there was nothing to take away. Throws SqlError XX000 when a row is not there any

@@ -16,9 +16,9 @@
 
 #include "processor/backoff.hpp"
 #include "processor/feed.hpp"
-#include "processor/handler_library.hpp"
 #include "processor/http_api.hpp"
 #include "processor/listener.hpp"
+#include "processor/load_handlers.hpp"
 #include "processor/migrator.hpp"
 #include "processor/outbox_reader.hpp"
 #include "processor/outbox_replay.hpp"
@@ -89,14 +89,26 @@ void write_port_file(const std::string& path, std::uint16_t port) {
   std::filesystem::rename(fresh, path);
 }
 
-int wait_for_stop_signal() {
+// Everything is read anew; while anything is wrong with it, the old set stays in force.
+void reload_handlers(const WorkerOptions& options, HandlerSet& handlers) {
+  try {
+    const auto fresh = load_handlers(options.handlers);
+    PgConnection connection(options.target);
+    check_reads(*fresh, connection);
+    handlers.replace(fresh);
+    spdlog::info("SIGHUP: handlers reloaded, {} event types", fresh->types().size());
+  } catch (const std::exception& error) {
+    spdlog::error("SIGHUP: the handlers stay as they were: {}", hide_password(error.what()));
+  }
+}
+
+int wait_for_stop_signal(const std::function<void()>& reload) {
   const sigset_t signals = stop_signals();
   for (;;) {
     int signal = 0;
     if (sigwait(&signals, &signal) != 0) continue;
     if (signal == SIGHUP) {
-      spdlog::info(
-          "SIGHUP: shared libraries of handlers are not reloaded; restart the worker for new ones");
+      reload();
       continue;
     }
     return signal;
@@ -142,18 +154,13 @@ int run_worker(const WorkerOptions& options) {
         ": without authentication the server listens on loopback only; write --listen "
         "127.0.0.1:PORT, or --insecure if the network keeps strangers out");
 
-  const auto loaded = std::make_shared<Registry>();
-  Registry& registry = *loaded;
+  auto loaded = std::make_shared<const Registry>();
   if (options.run_handlers) {
-    add_linked_handlers(registry);
-    try {
-      for (const auto& path : options.handlers) load_handler_library(path, registry);
-    } catch (const HandlerLibraryError& error) {
-      throw ConfigurationError(error.what());
-    }
-    if (registry.types().empty())
-      spdlog::warn("no handlers: events are counted as {}; name a library with --handlers",
-                   options.unhandled_is_dead ? "dead" : "done");
+    loaded = load_handlers(options.handlers);
+    if (loaded->types().empty())
+      spdlog::warn(
+          "no handlers: events are counted as {}; name a library or a directory with --handlers",
+          options.unhandled_is_dead ? "dead" : "done");
   }
 
   wait_for_database(options.target, options.connect_timeout);
@@ -164,6 +171,7 @@ int run_worker(const WorkerOptions& options) {
       for (const auto& name : migrate(connection)) spdlog::info("migrated: {}", name);
     check_schema_version(connection);
     if (options.serve_streams) head = OutboxReader(connection).line().head;
+    check_reads(*loaded, connection);
   }
 
   const auto log = [](const std::string& line) { spdlog::warn("{}", hide_password(line)); };
@@ -213,7 +221,7 @@ int run_worker(const WorkerOptions& options) {
   std::vector<std::unique_ptr<Runner>> runners;
   RunnerShared shared;
   shared.target = options.target;
-  const HandlerSet handlers(loaded);
+  HandlerSet handlers(loaded);
   shared.handlers = &handlers;
   shared.marks = &marks;
   shared.wake = &events;
@@ -237,7 +245,9 @@ int run_worker(const WorkerOptions& options) {
   if (server) spdlog::info("listening on http://{}:{}", options.host, port);
   if (options.ready) options.ready(port);
 
-  const int signal = wait_for_stop_signal();
+  const int signal = wait_for_stop_signal([&] {
+    if (options.run_handlers) reload_handlers(options, handlers);
+  });
   // All of them first: while one finishes its batch, the others must not begin another.
   for (auto& runner : runners) runner->request_stop();
   spdlog::info("{}: finishing what is in hand", signal == SIGTERM ? "SIGTERM" : "SIGINT");

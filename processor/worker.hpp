@@ -28,7 +28,7 @@ struct WorkerOptions {
   PgTarget target;
   bool run_handlers = true;           // --roles worker
   bool serve_streams = true;          // --roles sse
-  std::vector<std::string> handlers;  // shared libraries
+  std::vector<std::string> handlers;  // directories and shared libraries
   std::string host = "127.0.0.1";
   std::uint16_t port = 8080;
   std::string port_file;

@@ -11,6 +11,7 @@
 #include "processor/cli/arguments.hpp"
 #include "processor/cli/commands.hpp"
 #include "processor/enqueue.hpp"
+#include "processor/handler_error.hpp"
 #include "processor/migrator.hpp"
 #include "processor/worker.hpp"
 #include "spillway/version.hpp"
@@ -53,6 +54,7 @@ int run(int argc, char** argv) {
   add_enqueue(app, action);
   add_status(app, action);
   add_tail(app, action);
+  add_try(app, action);
 
   try {
     std::vector<std::string> arguments =
@@ -69,6 +71,8 @@ int run(int argc, char** argv) {
   } catch (const ConfigurationError& error) {
     return complain(usage, error.what());
   } catch (const BadEvent& error) {
+    return complain(usage, error.what());
+  } catch (const HandlerError& error) {
     return complain(usage, error.what());
   } catch (const SchemaVersionError& error) {
     return complain(wrong_schema, error.what());

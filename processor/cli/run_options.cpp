@@ -8,7 +8,7 @@ namespace spillway::cli {
 
 void RunOptions::add_to(CLI::App& command) {
   command.add_option("--handlers", handlers,
-                     "Shared library of handlers; may be given more than once");
+                     "Directory of jq handlers, or shared library; may be given more than once");
   command.add_option("--roles", roles, "What this process does: worker, sse or both")
       ->delimiter(',')
       ->check(CLI::IsMember({"worker", "sse"}))

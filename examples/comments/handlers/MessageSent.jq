@@ -1,0 +1,25 @@
+# {author_name, text, room?}: chat that leaves no row.
+
+def id($name):
+  if (type == "string" and . != "") or (type == "number" and . == floor) then tostring
+  else error("\($name) must be a non-empty string or a whole number, not \(tojson); write for example \"42\"")
+  end;
+
+def text($name):
+  "{\"room\":\"lobby\",\"author_name\":\"Ada\",\"text\":\"hello\"}" as $example
+  | .payload
+  | if type != "object" then error("the payload must be an object such as \($example)") else . end
+  | .[$name]
+  | if . == null then error("payload.\($name) is missing; write for example \($example)")
+    elif type != "string" or . == "" then
+      error("payload.\($name) must be a non-empty string, not \(tojson); write for example \($example)")
+    else .
+    end;
+
+try (
+  text("author_name") as $author
+  | text("text") as $text
+  | (.payload.room | if . == null then "lobby" else id("payload.room") end) as $room
+  | [{SSEBroadcast: {channel: "ChatStream:room:\($room)", event_type: "message",
+                     data: {room: $room, author_name: $author, text: $text}}}]
+) catch {error: .}
