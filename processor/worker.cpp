@@ -21,6 +21,7 @@
 #include "processor/migrator.hpp"
 #include "processor/outbox_replay.hpp"
 #include "processor/runner.hpp"
+#include "processor/webhook_sender.hpp"
 #include "sse/hub.hpp"
 #include "sse/server.hpp"
 
@@ -202,6 +203,20 @@ int run_worker(const WorkerOptions& options) {
   listener.start();
   if (feed) feed->start();
 
+  std::optional<WebhookSender> webhooks;
+  if (options.run_handlers) {
+    WebhookSenderOptions sender;
+    sender.target = options.target;
+    sender.client.policy = options.webhook_policy;
+    sender.client.connect_timeout = options.webhook_connect_timeout;
+    sender.client.timeout = options.webhook_timeout;
+    sender.retry = options.webhook_retry;
+    sender.in_flight = options.webhooks_in_flight;
+    sender.log = log;
+    webhooks.emplace(std::move(sender));
+    webhooks->start();
+  }
+
   std::vector<std::unique_ptr<Runner>> runners;
   RunnerShared shared;
   shared.target = options.target;
@@ -219,6 +234,7 @@ int run_worker(const WorkerOptions& options) {
     shared.sinks.broadcast = [&hub](sse::BroadcastBatch batch) { hub->publish(std::move(batch)); };
   shared.sinks.others_listen = [&listener] { return listener.others_listen(); };
   shared.sinks.warn = log;
+  if (webhooks) shared.sinks.webhooks = [&webhooks] { webhooks->wake(); };
   shared.sinks.log = write_log_effect;
   shared.most_events = options.batch;
   for (int i = 0; i < runner_count; ++i) runners.push_back(std::make_unique<Runner>(shared, i));
@@ -230,10 +246,14 @@ int run_worker(const WorkerOptions& options) {
 
   wait_for_stop_signal();
   const ShutdownWatch watch(options.shutdown_timeout);
+  // Some of the time is kept for the rest, so that slow clients and targets do not make it a
+  // failure.
+  const milliseconds patience = options.shutdown_timeout * 3 / 4;
+  if (webhooks) webhooks->begin_stop(steady_clock::now() + patience);
   for (auto& runner : runners) runner->stop();
   if (feed) feed->stop();
-  // Some of the time is kept for the rest, so that slow clients do not make it a failure.
-  if (server) server->stop(options.shutdown_timeout * 3 / 4);
+  if (server) server->stop(patience);
+  if (webhooks) webhooks->stop();
   if (api) api->stop();
   if (replay) replay->stop();
   listener.stop();
