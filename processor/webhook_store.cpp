@@ -8,7 +8,8 @@ namespace {
 using nlohmann::json;
 
 // From host to host by the index, so that neither a long line for one host nor what is not due yet
-// is walked through; the LIMIT ends the walk.
+// is walked through; the LIMIT ends the walk. An array of ids, because a join may be planned as a
+// scan of the whole table.
 const Statement claim_sql{"sw_claim_webhooks", R"(
 WITH RECURSIVE hosts(host) AS (
   (SELECT host FROM spillway.webhooks WHERE finished_at IS NULL AND host > $1 ORDER BY host LIMIT 1)
@@ -32,7 +33,7 @@ WITH RECURSIVE hosts(host) AS (
 UPDATE spillway.webhooks w
 SET status = 'sending', attempts = least(w.attempts + 1, 32767),
     next_attempt_at = clock_timestamp() + $6::bigint * interval '1 millisecond'
-FROM due WHERE w.id = due.id
+WHERE w.id = ANY (ARRAY(SELECT id FROM due))
 RETURNING w.id, w.name, w.url, w.host, w.payload, w.headers, w.attempts)"};
 
 const Statement settle_sql{"sw_settle_webhook", R"(
