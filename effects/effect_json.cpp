@@ -167,6 +167,22 @@ Effect schedule_from(std::size_t index, const json& value) {
   return event;
 }
 
+Effect webhook_from(std::size_t index, const json& value) {
+  const Fields fields(index, "TriggerWebhook", value, {"url", "payload", "headers", "name"});
+  TriggerWebhook webhook{fields.text("url"), fields.required("payload")};
+  if (const json* headers = fields.find("headers")) {
+    if (!headers->is_object())
+      fields.fail("headers", "must be an object of strings, not " + article(*headers));
+    for (const auto& [name, text] : headers->items()) {
+      if (!text.is_string())
+        fields.fail("headers", "\"" + name + "\" must be a string, not " + article(text));
+      webhook.headers.emplace(name, text.get<std::string>());
+    }
+  }
+  webhook.name = fields.text_if_there("name").value_or("");
+  return webhook;
+}
+
 Effect kv_set_from(std::size_t index, const json& value) {
   const Fields fields(index, "KVSet", value, {"key", "value", "ttl_seconds"});
   return KVSet{fields.text("key"), fields.required("value"), fields.number("ttl_seconds")};
@@ -188,15 +204,12 @@ struct Kind {
   std::string_view name;
   Effect (*from)(std::size_t index, const json& value);
 };
-constexpr std::array kinds{Kind{"Insert", insert_from},
-                           Kind{"Upsert", upsert_from},
-                           Kind{"Update", update_from},
-                           Kind{"Delete", delete_from},
-                           Kind{"SSEBroadcast", broadcast_from},
-                           Kind{"ScheduleEvent", schedule_from},
-                           Kind{"KVSet", kv_set_from},
-                           Kind{"KVDelete", kv_delete_from},
-                           Kind{"Log", log_from}};
+constexpr std::array kinds{
+    Kind{"Insert", insert_from},          Kind{"Upsert", upsert_from},
+    Kind{"Update", update_from},          Kind{"Delete", delete_from},
+    Kind{"SSEBroadcast", broadcast_from}, Kind{"ScheduleEvent", schedule_from},
+    Kind{"TriggerWebhook", webhook_from}, Kind{"KVSet", kv_set_from},
+    Kind{"KVDelete", kv_delete_from},     Kind{"Log", log_from}};
 
 // The fields of each kind; those at their default are left out.
 struct FieldsOf {
@@ -230,6 +243,12 @@ struct FieldsOf {
     add("execute_at", effect.execute_at);
     add("stream", effect.stream);
     add("idempotency_key", effect.idempotency_key);
+    return fields;
+  }
+  json operator()(const TriggerWebhook& effect) const {
+    json fields{{"url", effect.url}, {"payload", effect.payload}};
+    if (!effect.headers.empty()) fields["headers"] = effect.headers;
+    if (!effect.name.empty()) fields["name"] = effect.name;
     return fields;
   }
   json operator()(const KVSet& effect) const {
@@ -292,6 +311,7 @@ std::string_view kind_of(const Effect& effect) {
     std::string_view operator()(const Delete&) const { return "Delete"; }
     std::string_view operator()(const SSEBroadcast&) const { return "SSEBroadcast"; }
     std::string_view operator()(const ScheduleEvent&) const { return "ScheduleEvent"; }
+    std::string_view operator()(const TriggerWebhook&) const { return "TriggerWebhook"; }
     std::string_view operator()(const KVSet&) const { return "KVSet"; }
     std::string_view operator()(const KVDelete&) const { return "KVDelete"; }
     std::string_view operator()(const Log&) const { return "Log"; }

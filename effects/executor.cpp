@@ -59,6 +59,10 @@ struct Compile {
   void operator()(const ScheduleEvent& effect) const {
     compiler.compile(effect, index, origin, compiled.writes);
   }
+  void operator()(const TriggerWebhook& effect) const {
+    compiler.compile(effect, index, origin, compiled.writes);
+    compiled.webhooks = true;
+  }
   void operator()(const KVSet& effect) const { compiler.compile(effect, index, compiled.writes); }
   void operator()(const KVDelete& effect) const {
     compiler.compile(effect, index, compiled.writes);

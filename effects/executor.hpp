@@ -37,6 +37,7 @@ struct CompiledEffects {
   std::vector<Write> writes;
   std::vector<PendingBroadcast> broadcasts;
   std::vector<Log> logs;
+  bool webhooks = false;  // some of the writes are webhooks, to be sent after the commit
 };
 
 class Executor {

@@ -7,6 +7,8 @@
 #include "effects/effect_error.hpp"
 #include "effects/names.hpp"
 #include "effects/serialize.hpp"
+#include "effects/webhook_headers.hpp"
+#include "effects/webhook_url.hpp"
 
 namespace spillway {
 namespace {
@@ -16,10 +18,12 @@ using Repeat = WriteShape::Repeat;
 // Column sets come from payloads, so the number of statement shapes has no natural bound.
 constexpr std::size_t max_shapes = 256;
 constexpr std::size_t max_key_bytes = 1024;  // of a KV key; an index entry has its limits
+constexpr std::size_t max_name_bytes = 255;  // of a webhook
 
 // Ours; users' tables have larger oids, so neither is ever taken for one of them.
 constexpr std::uint32_t events_oid = 1;
 constexpr std::uint32_t kv_oid = 2;
+constexpr std::uint32_t webhooks_oid = 3;
 
 constexpr const char* schedule_sql = R"(
 INSERT INTO spillway.events (type, payload, stream, idempotency_key, execute_at, correlation_id,
@@ -32,6 +36,13 @@ CROSS JOIN LATERAL jsonb_to_record(item.value) AS e(
   correlation_id uuid, causation_id bigint)
 ORDER BY item.number
 ON CONFLICT (idempotency_key) DO NOTHING)";
+
+constexpr const char* webhook_sql = R"(
+INSERT INTO spillway.webhooks (event_id, correlation_id, name, url, host, payload, headers)
+SELECT event_id, correlation_id, name, url, host, coalesce(payload, 'null'), headers
+FROM jsonb_to_recordset($1::jsonb) AS w(
+  event_id bigint, correlation_id uuid, name text, url text, host text, payload jsonb,
+  headers jsonb))";
 
 constexpr const char* kv_sql = R"(
 WITH item AS MATERIALIZED (
@@ -122,6 +133,8 @@ WriteCompiler::WriteCompiler(SqlSession& session)
       catalog_(session),
       schedule_(
           own_shape(events_oid, "sw_schedule", schedule_sql, "ScheduleEvent", Repeat::together)),
+      webhook_(
+          own_shape(webhooks_oid, "sw_webhook", webhook_sql, "TriggerWebhook", Repeat::together)),
       kv_(own_shape(kv_oid, "sw_kv", kv_sql, "KVSet", Repeat::last)) {}
 
 void WriteCompiler::key_of(char kind, const std::string& table) {
@@ -363,6 +376,26 @@ void WriteCompiler::compile(const ScheduleEvent& effect, std::size_t index,
   if (effect.stream) row["stream"] = *effect.stream;
   if (effect.idempotency_key) row["idempotency_key"] = *effect.idempotency_key;
   writes.push_back({schedule_, serialize(row, index, kind, "payload"), index, {}});
+}
+
+void WriteCompiler::compile(const TriggerWebhook& effect, std::size_t index,
+                            const EffectOrigin& origin, std::vector<Write>& writes) {
+  constexpr const char* kind = "TriggerWebhook";
+  WebhookUrl url;
+  std::string problem;
+  if (!parse_webhook_url(effect.url, url, problem)) throw EffectError(index, kind, "url", problem);
+  problem = problem_of_webhook_headers(effect.headers);
+  if (!problem.empty()) throw EffectError(index, kind, "headers", problem);
+  if (effect.name.size() > max_name_bytes || !is_utf8(effect.name))
+    throw EffectError(index, kind, "name", "must be at most 255 bytes of UTF-8");
+  const json row{{"event_id", origin.event_id},
+                 {"correlation_id", origin.correlation_id},
+                 {"name", effect.name},
+                 {"url", effect.url},
+                 {"host", url.host},
+                 {"payload", effect.payload},
+                 {"headers", effect.headers}};
+  writes.push_back({webhook_, serialize(row, index, kind, "payload"), index, {}});
 }
 
 void WriteCompiler::compile(const KVSet& effect, std::size_t index, std::vector<Write>& writes) {

@@ -35,6 +35,8 @@ class WriteCompiler {
   void compile(const Delete& effect, std::size_t index, std::vector<Write>& writes);
   void compile(const ScheduleEvent& effect, std::size_t index, const EffectOrigin& origin,
                std::vector<Write>& writes);
+  void compile(const TriggerWebhook& effect, std::size_t index, const EffectOrigin& origin,
+               std::vector<Write>& writes);
   void compile(const KVSet& effect, std::size_t index, std::vector<Write>& writes);
   void compile(const KVDelete& effect, std::size_t index, std::vector<Write>& writes);
 
@@ -63,6 +65,7 @@ class WriteCompiler {
   std::uint64_t shape_number_ = 0;
   std::string key_;  // scratch for the look-up of shapes
   Shape schedule_;
+  Shape webhook_;
   Shape kv_;
 };
 

@@ -52,6 +52,7 @@ BatchResult Batch::run(std::span<const int> order, std::size_t lanes, std::size_
   take_registry();
   outbox_.clear();
   logs_.clear();
+  webhooks_ = false;
   if (std::exchange(schema_suspect_, false)) executor_.forget_schema();
   store_.begin();
   try {
@@ -152,6 +153,7 @@ BatchResult Batch::run(std::span<const int> order, std::size_t lanes, std::size_
   if (alone == condemned_) condemned_ = 0;
   if (!outbox_.empty() && sinks_.broadcast) sinks_.broadcast(outbox_.take());
   if (result.taken > 0 && sinks_.settled) sinks_.settled();
+  if (webhooks_ && sinks_.webhooks) sinks_.webhooks();
   if (sinks_.log)
     for (const auto& [event_id, entry] : logs_) sinks_.log(event_id, entry);
   return result;
@@ -400,6 +402,7 @@ std::uint64_t Batch::settle(std::vector<Work>& work, std::span<const ClaimedEven
         if (was_waiting) left_waiting.push_back(claimed.event.id);
         outbox_.add(claimed.event.id, std::move(item.effects.broadcasts));
         if (item.response) responses.emplace_back(claimed.event.id, std::move(*item.response));
+        webhooks_ = webhooks_ || item.effects.webhooks;
         for (Log& log : item.effects.logs) logs_.emplace_back(claimed.event.id, std::move(log));
         break;
       case Work::State::held:

@@ -45,6 +45,7 @@ struct BatchSinks {
   std::function<bool()> others_listen;                 // do other processes serve streams?
   std::function<void(std::int64_t event_id, const Log&)> log;  // Log effects, after COMMIT
   std::function<void(const std::string& line)> warn;           // a failure, for the log
+  std::function<void()> webhooks;                              // there are some, after COMMIT
 };
 
 struct BatchResult {
@@ -114,6 +115,7 @@ class Batch {
   Executor executor_;
   Outbox outbox_;
   std::vector<std::pair<std::int64_t, Log>> logs_;  // of the batch, for after its commit
+  bool webhooks_ = false;                           // the batch wrote some
   std::mt19937_64 random_;
   std::string defer_again_;  // SET CONSTRAINTS … DEFERRED for those that start so; careful only
   bool schema_suspect_ = false;  // a statement failed as if the schema had changed

@@ -23,6 +23,7 @@
 #include "processor/outbox_reader.hpp"
 #include "processor/outbox_replay.hpp"
 #include "processor/runner.hpp"
+#include "processor/webhook_sender.hpp"
 #include "sse/hub.hpp"
 #include "sse/server.hpp"
 
@@ -218,6 +219,20 @@ int run_worker(const WorkerOptions& options) {
   listener.start();
   if (feed) feed->start();
 
+  std::optional<WebhookSender> webhooks;
+  if (options.run_handlers) {
+    WebhookSenderOptions sender;
+    sender.target = options.target;
+    sender.client.policy = options.webhook_policy;
+    sender.client.connect_timeout = options.webhook_connect_timeout;
+    sender.client.timeout = options.webhook_timeout;
+    sender.retry = options.webhook_retry;
+    sender.in_flight = options.webhooks_in_flight;
+    sender.log = log;
+    webhooks.emplace(std::move(sender));
+    webhooks->start();
+  }
+
   std::vector<std::unique_ptr<Runner>> runners;
   RunnerShared shared;
   shared.target = options.target;
@@ -236,6 +251,7 @@ int run_worker(const WorkerOptions& options) {
   if (api) shared.sinks.settled = [&api] { api->settled(); };
   shared.sinks.others_listen = [&listener] { return listener.others_listen(); };
   shared.sinks.warn = log;
+  if (webhooks) shared.sinks.webhooks = [&webhooks] { webhooks->wake(); };
   shared.sinks.log = write_log_effect;
   shared.most_events = options.batch;
   for (int i = 0; i < runner_count; ++i) runners.push_back(std::make_unique<Runner>(shared, i));
@@ -252,11 +268,15 @@ int run_worker(const WorkerOptions& options) {
   for (auto& runner : runners) runner->request_stop();
   spdlog::info("{}: finishing what is in hand", signal == SIGTERM ? "SIGTERM" : "SIGINT");
   const ShutdownWatch watch(options.shutdown_timeout);
+  // Some of the time is kept for the rest, so that slow clients and targets do not make it a
+  // failure.
+  const milliseconds patience = options.shutdown_timeout * 3 / 4;
+  if (webhooks) webhooks->begin_stop(steady_clock::now() + patience);
   for (auto& runner : runners) runner->stop();
   if (feed) feed->stop();
-  // Some of the time is kept for the rest, so that slow clients do not make it a failure.
   if (api) api->stop();
-  if (server) server->stop(options.shutdown_timeout * 3 / 4);
+  if (server) server->stop(patience);
+  if (webhooks) webhooks->stop();
   if (replay) replay->stop();
   listener.stop();
   spdlog::info("stopped; {} events done in {} batches, {} to be retried, {} dead",

@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "processor/address_policy.hpp"
 #include "processor/pg_connection.hpp"
 #include "processor/retry_policy.hpp"
 
@@ -38,6 +39,11 @@ struct WorkerOptions {
   RetryPolicy retry;
   bool unhandled_is_dead = false;
   bool migrate = false;
+  AddressPolicy webhook_policy;
+  RetryPolicy webhook_retry{8, std::chrono::seconds(5), std::chrono::hours(1)};
+  std::chrono::milliseconds webhook_timeout{30'000};
+  std::chrono::milliseconds webhook_connect_timeout{5'000};
+  std::size_t webhooks_in_flight = 32;
   std::chrono::milliseconds shutdown_timeout{10'000};
   std::chrono::milliseconds connect_timeout{10'000};
   std::size_t log_bytes = 64u << 20;  // frames kept in memory

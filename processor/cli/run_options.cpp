@@ -1,6 +1,7 @@
 #include "processor/cli/run_options.hpp"
 
 #include <charconv>
+#include <stdexcept>
 
 #include "processor/cli/commands.hpp"
 
@@ -54,6 +55,29 @@ void RunOptions::add_to(CLI::App& command) {
   command.add_option("--max-connections", max_connections, "Connections in all")
       ->check(CLI::Range(1, 10000000))
       ->capture_default_str();
+  command
+      .add_option("--webhook-allow", webhook_allow,
+                  "Network (10.1.0.0/16) that webhooks may reach although it is private; may be "
+                  "given more than once")
+      ->delimiter(',');
+  command.add_option("--webhook-timeout", webhook_timeout, "How long a webhook may take in all")
+      ->capture_default_str();
+  command
+      .add_option("--webhook-connect-timeout", webhook_connect_timeout,
+                  "How long a webhook may take until it is connected")
+      ->capture_default_str();
+  command.add_option("--webhook-attempts", webhook_attempts, "Attempts before a webhook is dead")
+      ->check(CLI::Range(1, 32000))
+      ->capture_default_str();
+  command
+      .add_option("--webhook-retry-delay", webhook_retry_delay,
+                  "Delay after a webhook's first failure; doubles each time, up to an hour")
+      ->capture_default_str();
+  command
+      .add_option("--webhooks-in-flight", webhooks_in_flight,
+                  "Webhooks that are sent at the same time, at most")
+      ->check(CLI::Range(1, 1000))
+      ->capture_default_str();
   command.add_option("--hint", hint, "SQL of a psql line to print once everything runs");
 }
 
@@ -95,6 +119,24 @@ WorkerOptions RunOptions::worker_options(PgTarget target) const {
     throw ConfigurationError("--heartbeat " + heartbeat + ": 1s at least");
   options.log_bytes = log_megabytes << 20;
   options.max_connections = max_connections;
+  for (const std::string& network : webhook_allow) {
+    try {
+      options.webhook_policy.allow(network);
+    } catch (const std::invalid_argument& error) {
+      throw ConfigurationError(std::string("--webhook-allow: ") + error.what());
+    }
+  }
+  const auto longer_than_nothing = [](const std::string& text, const char* option) {
+    const auto duration = parse_duration(text, option);
+    if (duration.count() < 1) throw ConfigurationError(std::string(option) + ": 1ms at least");
+    return duration;
+  };
+  options.webhook_timeout = longer_than_nothing(webhook_timeout, "--webhook-timeout");
+  options.webhook_connect_timeout =
+      longer_than_nothing(webhook_connect_timeout, "--webhook-connect-timeout");
+  options.webhook_retry.max_attempts = webhook_attempts;
+  options.webhook_retry.base = parse_duration(webhook_retry_delay, "--webhook-retry-delay");
+  options.webhooks_in_flight = webhooks_in_flight;
   return options;
 }
 

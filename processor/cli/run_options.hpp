@@ -26,6 +26,12 @@ struct RunOptions {
   std::string heartbeat = "15s";
   std::size_t log_megabytes = 64;
   std::size_t max_connections = 20000;
+  std::vector<std::string> webhook_allow;
+  std::string webhook_timeout = "30s";
+  std::string webhook_connect_timeout = "5s";
+  int webhook_attempts = 8;
+  std::string webhook_retry_delay = "5s";
+  std::size_t webhooks_in_flight = 32;
   std::string hint;
 
   void add_to(CLI::App& command);

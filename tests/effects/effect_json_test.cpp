@@ -28,6 +28,8 @@ TEST(EffectJson, ReadsEveryKindAndWritesItBack) {
     {"ScheduleEvent":{"event_type":"E","payload":{},"delay_seconds":1.5,"stream":"s"}},
     {"ScheduleEvent":{"event_type":"E","payload":{},"delay_minutes":2.0}},
     {"ScheduleEvent":{"event_type":"E","payload":1,"execute_at":"2030-01-01","idempotency_key":"k"}},
+    {"TriggerWebhook":{"url":"https://a.example/","payload":{"a":1}}},
+    {"TriggerWebhook":{"url":"http://b/","payload":null,"headers":{"X-A":"1","X-B":""},"name":"n"}},
     {"KVSet":{"key":"k","value":[1],"ttl_seconds":60.0}},
     {"KVDelete":{"key":"k"}},
     {"Log":{"level":"info","message":"m","fields":{"a":1}}}])");
@@ -44,6 +46,8 @@ TEST(EffectJson, ReadsEveryKindAndWritesItBack) {
       ScheduleEvent{.event_type = "E", .delay_minutes = 2},
       ScheduleEvent{
           .event_type = "E", .payload = 1, .execute_at = "2030-01-01", .idempotency_key = "k"},
+      TriggerWebhook{"https://a.example/", {{"a", 1}}},
+      TriggerWebhook{"http://b/", nullptr, {{"X-A", "1"}, {"X-B", ""}}, "n"},
       KVSet{"k", {1}, 60},
       KVDelete{"k"},
       Log{"info", "m", {{"a", 1}}},
@@ -74,7 +78,7 @@ TEST(EffectJson, ErrorsNameIndexKindAndField) {
   EXPECT_EQ(
       error_of(R"([{"Insert":{"table":"t","data":{}}},{"Instert":{}}])"),
       "effect 1: unknown kind \"Instert\"; there is Insert, Upsert, Update, Delete, SSEBroadcast, "
-      "ScheduleEvent, KVSet, KVDelete, Log");
+      "ScheduleEvent, TriggerWebhook, KVSet, KVDelete, Log");
   EXPECT_EQ(error_of(R"([{"Insert":7}])"),
             "effect 0 (Insert): must be an object with table, data, on_conflict, not a number");
   EXPECT_EQ(error_of(R"([{"Insert":{"data":{}}}])"),
@@ -89,6 +93,13 @@ TEST(EffectJson, ErrorsNameIndexKindAndField) {
   EXPECT_EQ(
       error_of(R"([{"SSEBroadcast":{"channel":"c","event_type":"e","data":1,"ephemeral":"no"}}])"),
       "effect 0 (SSEBroadcast), field \"ephemeral\": must be true or false, not a string");
+  EXPECT_EQ(error_of(R"([{"TriggerWebhook":{"url":"http://a/"}}])"),
+            "effect 0 (TriggerWebhook), field \"payload\": is missing");
+  EXPECT_EQ(
+      error_of(R"([{"TriggerWebhook":{"url":"http://a/","payload":1,"headers":["X-A: 1"]}}])"),
+      "effect 0 (TriggerWebhook), field \"headers\": must be an object of strings, not an array");
+  EXPECT_EQ(error_of(R"([{"TriggerWebhook":{"url":"http://a/","payload":1,"headers":{"X-A":1}}}])"),
+            "effect 0 (TriggerWebhook), field \"headers\": \"X-A\" must be a string, not a number");
 }
 
 }  // namespace

@@ -428,5 +428,29 @@ TEST_F(ExecutorTest, GroupedLeavesTheRowsOfOneByOne) {
   EXPECT_GE(refused, 10);
 }
 
+TEST_F(ExecutorTest, AWebhookIsWrittenDownToBeSentLater) {
+  apply({{TriggerWebhook{"https://Hooks.Example:8443/a?b=1", {{"x", 1}}, {{"X-A", "1"}}, "mail"},
+          TriggerWebhook{"http://[2001:db8::1]", nullptr}}});
+  EXPECT_EQ(database.value("SELECT string_agg(concat_ws(' ', event_id, correlation_id, name, url,"
+                           " host, payload, headers, status, attempts, next_attempt_at <= now()),"
+                           " '; ' ORDER BY name DESC) FROM spillway.webhooks"),
+            "42 a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11 mail https://Hooks.Example:8443/a?b=1"
+            " hooks.example {\"x\": 1} {\"X-A\": \"1\"} pending 0 t; "
+            "42 a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11  http://[2001:db8::1] 2001:db8::1 null {}"
+            " pending 0 t");
+}
+
+TEST_F(ExecutorTest, WrongWebhooksSayWhatIsWrong) {
+  EXPECT_EQ(compile_error({TriggerWebhook{"ftp://a/"}}),
+            "effect 0 (TriggerWebhook), field \"url\": must begin with http:// or https://");
+  EXPECT_EQ(compile_error({TriggerWebhook{"http://a/", 1, {{"Host", "b"}}}}),
+            "effect 0 (TriggerWebhook), field \"headers\": may not set Host, which the sender sets "
+            "or leaves out");
+  EXPECT_EQ(compile_error({TriggerWebhook{"http://a/", "\xff"}}),
+            "effect 0 (TriggerWebhook), field \"payload\": contains text that is not valid UTF-8");
+  EXPECT_EQ(compile_error({TriggerWebhook{"http://a/", 1, {}, "\xff"}}),
+            "effect 0 (TriggerWebhook), field \"name\": must be at most 255 bytes of UTF-8");
+}
+
 }  // namespace
 }  // namespace spillway

@@ -371,5 +371,25 @@ TEST_F(BatchTest, AnOutageIsNobodysFault) {
   EXPECT_EQ(statuses(), "pending");
 }
 
+TEST_F(BatchTest, WebhooksAreAnnouncedOnceTheyAreThereToBeSent) {
+  registry.on("Hook", [](const Event& event) {
+    if (event.payload.value("v", 0) == 1) throw std::runtime_error("no");
+    return Effects{TriggerWebhook{"https://a.example/", event.payload}};
+  });
+  int announced = 0;
+  sinks.webhooks = [&] {
+    ++announced;
+    EXPECT_EQ(database.number("SELECT count(*) FROM spillway.webhooks"), 2);
+  };
+  insert("Row");
+  insert("Hook", "", 1);  // fails, so there is none
+  drain();
+  EXPECT_EQ(announced, 0);
+  insert("Hook");
+  insert("Hook");
+  drain();
+  EXPECT_EQ(announced, 1);
+}
+
 }  // namespace
 }  // namespace spillway

@@ -4,6 +4,7 @@
 // Shapes, defaults and semantics are those of docs/effects.md. No thread-safety of their own.
 #pragma once
 
+#include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
@@ -79,6 +80,17 @@ struct ScheduleEvent {
   bool operator==(const ScheduleEvent&) const = default;
 };
 
+// A POST of `payload` as JSON to `url`, after the commit, at least once: the header Idempotency-Key
+// is the same at every attempt. A WebhookSuccess or WebhookFailure event says how it ended.
+struct TriggerWebhook {
+  std::string url;  // http or https, at most 2048 bytes
+  json payload = json::object();
+  std::map<std::string, std::string> headers = {};  // besides those of the connection; at most 32
+  std::string name = {};                            // for the handler of the event that follows
+
+  bool operator==(const TriggerWebhook&) const = default;
+};
+
 // A key in spillway.kv; with `ttl_seconds` it is gone after that time. The last one on a key wins.
 struct KVSet {
   std::string key;
@@ -103,8 +115,8 @@ struct Log {
   bool operator==(const Log&) const = default;
 };
 
-using Effect =
-    std::variant<Insert, Upsert, Update, Delete, SSEBroadcast, ScheduleEvent, KVSet, KVDelete, Log>;
+using Effect = std::variant<Insert, Upsert, Update, Delete, SSEBroadcast, ScheduleEvent,
+                            TriggerWebhook, KVSet, KVDelete, Log>;
 using Effects = std::vector<Effect>;
 
 }  // namespace spillway

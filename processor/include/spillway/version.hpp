@@ -9,7 +9,7 @@
 
 // Raised whenever the layout of Event, Effect or Registry changes.
 #ifndef SPILLWAY_ABI_VERSION
-#define SPILLWAY_ABI_VERSION 2
+#define SPILLWAY_ABI_VERSION 3
 #endif
 
 #define SPILLWAY_STRINGIFY_(x) #x
