@@ -159,7 +159,7 @@ TEST(JqProgram, NonsenseIsAnErrorThatNoRetryMends) {
   EXPECT_EQ(effect_error("{effects: 1}"), "effects must be an array of effects, not a number");
   EXPECT_EQ(effect_error("[{Insrt: {}}]"),
             "effect 0: unknown kind \"Insrt\"; there is Insert, Upsert, Update, Delete, "
-            "SSEBroadcast, ScheduleEvent, KVSet, KVDelete, Log");
+            "SSEBroadcast, ScheduleEvent, TriggerWebhook, KVSet, KVDelete, Log");
   EXPECT_EQ(effect_error("[{KVDelete: {key: \"k\"}}, {Insert: {table: 3, data: {}}}]"),
             "effect 1 (Insert), field \"table\": must be a string, not a number");
   EXPECT_EQ(effect_error("{response: (reduce range(1100) as $i (null; [.]))}"),

