@@ -19,6 +19,7 @@ void add_migrate(CLI::App& app, Action& action);
 void add_enqueue(CLI::App& app, Action& action);
 void add_status(CLI::App& app, Action& action);
 void add_tail(CLI::App& app, Action& action);
+void add_trace(CLI::App& app, Action& action);
 void add_try(CLI::App& app, Action& action);
 
 // --database-url, --config; every command has them.

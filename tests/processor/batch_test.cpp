@@ -147,6 +147,74 @@ TEST_F(BatchTest, ErrorsThatNoRetryCanMendAreDeadAtOnceWithTheirMessage) {
             "integer: \"abc\"|22P02|1");
 }
 
+// What payloads bring along: each a dead letter with its exact message, and its neighbours done.
+TEST_F(BatchTest, EveryWrongEffectSaysWhatIsWrong) {
+  database.query("CREATE TABLE wide (b bigint, t text, j jsonb)");
+  const std::vector<std::pair<Effects, std::string>> wrong{
+      {{Insert{"nothere", {{"a", 1}}}},
+       "effect 0 (Insert), field \"table\": there is no table \"nothere\"|"},
+      {{Insert{"wide", {{"\"; drop table wide; --", 1}}}},
+       "effect 0 (Insert), field \"data\": table \"wide\" has no column \"\"; drop table wide; "
+       "--\"; it has b, j, t|"},
+      {{Insert{"wide", {{"b", "x"}}}},
+       "effect 0 (Insert into wide): invalid input syntax for type bigint: \"x\"|22P02"},
+      {{Insert{"wide", {{"b", 1e30}}}},
+       "effect 0 (Insert into wide): value \"1000000000000000000000000000000\" is out of range for "
+       "type bigint|22003"},
+      {{Insert{"wide", {{"b", 18446744073709551615u}}}},
+       "effect 0 (Insert into wide): value \"18446744073709551615\" is out of range for type "
+       "bigint|22003"},
+      {{KVSet{"k", 1}, Insert{"wide", {{"t", std::string("a\0b", 3)}}}},
+       "effect 1 (Insert into wide): unsupported Unicode escape sequence; \\u0000 cannot be "
+       "converted to text.|22P05"},
+      {{Insert{"wide", {{"t", "\xc3"}}}},
+       "effect 0 (Insert), field \"data\": contains text that is not valid UTF-8|"},
+      {{Delete{"wide", json::object()}},
+       "effect 0 (Delete), field \"where\": is empty; name at least one column|"},
+      {{Update{"pg_catalog.pg_class", {{"relname", "x"}}, {{"relname", "wide"}}}},
+       "effect 0 (Update), field \"table\": \"pg_catalog.pg_class\" names schema \"pg_catalog\", "
+       "which no effect may write to|"},
+      {{Delete{"spillway.queue", {{"lane", 1}}}},
+       "effect 0 (Delete), field \"table\": \"spillway.queue\" names schema \"spillway\", which no "
+       "effect may write to|"},
+      {{Upsert{"wide", {{"b", 1}}, {"b"}}},
+       "effect 0 (Upsert into wide): there is no unique or exclusion constraint matching the ON "
+       "CONFLICT specification|42P10"},
+  };
+  for (std::size_t i = 0; i < wrong.size(); ++i) {
+    registry.on("Wrong" + std::to_string(i),
+                [effects = wrong[i].first](const Event&) { return effects; });
+    insert("Row");
+    insert("Wrong" + std::to_string(i));
+  }
+  drain(1000);
+  EXPECT_EQ(database.number("SELECT count(*) FROM rows"), static_cast<long long>(wrong.size()));
+  EXPECT_EQ(database.number("SELECT count(*) FROM wide"), 0);
+  EXPECT_EQ(database.number("SELECT count(*) FROM spillway.kv"), 0);
+  for (std::size_t i = 0; i < wrong.size(); ++i) {
+    const auto event = std::to_string(2 * i + 2);
+    EXPECT_EQ(database.value("SELECT error || '|' || coalesce(sqlstate, '') FROM "
+                             "spillway.dead_letters WHERE event_id = " +
+                             event),
+              "event " + event + " (Wrong" + std::to_string(i) + "): " + wrong[i].second);
+  }
+}
+
+TEST_F(BatchTest, ATenMegabytePayloadIsOnlyLarge) {
+  database.query("CREATE TABLE large (j jsonb)");
+  registry.on("Large", [](const Event& event) {
+    return Effects{Insert{"large", {{"j", event.payload}}},
+                   SSEBroadcast{"large", "Large", event.payload}};
+  });
+  database.query(
+      "INSERT INTO spillway.events (type, payload) VALUES ('Large', jsonb_build_object('x', "
+      "repeat('é', 5000000)))");
+  insert("Row");
+  drain();
+  EXPECT_EQ(statuses(), "done done");
+  EXPECT_EQ(database.number("SELECT length(j->>'x') FROM large"), 5000000);
+}
+
 TEST_F(BatchTest, OtherErrorsAreTriedAgainUpToTheAttempts) {
   insert("Row", "", 13);
   insert("Throw");
