@@ -1,6 +1,7 @@
 #include "effects/write_compiler.hpp"
 
 #include <algorithm>
+#include <charconv>
 #include <stdexcept>
 #include <utility>
 
@@ -137,14 +138,23 @@ WriteCompiler::WriteCompiler(SqlSession& session)
           own_shape(webhooks_oid, "sw_webhook", webhook_sql, "TriggerWebhook", Repeat::together)),
       kv_(own_shape(kv_oid, "sw_kv", kv_sql, "KVSet", Repeat::last)) {}
 
+// Names come from payloads and may hold any byte, so each is preceded by its length: no two shapes
+// share a key.
+void WriteCompiler::key_name(char mark, std::string_view name) {
+  char length[24];
+  const auto end = std::to_chars(length, length + sizeof length, name.size());
+  key_.append(1, mark).append(length, end.ptr).append(1, ':').append(name);
+}
+
 void WriteCompiler::key_of(char kind, const std::string& table) {
-  key_.assign(1, kind).append(table);
+  key_.clear();
+  key_name(kind, table);
 }
 
 void WriteCompiler::key_add(const json& row, bool null_matters) {
-  key_.append(1, '\0');
+  key_ += '/';
   for (const auto& [column, value] : row.items())
-    key_.append(1, null_matters && value.is_null() ? '\2' : '\1').append(column);
+    key_name(null_matters && value.is_null() ? '0' : 'c', column);
 }
 
 std::shared_ptr<const Table> WriteCompiler::table_with(const std::string& name,
@@ -261,7 +271,7 @@ void WriteCompiler::compile(const Upsert& effect, std::size_t index, std::vector
     }
     key_of('U', effect.table);
     key_add(row, false);
-    for (const std::string& column : effect.key) key_.append(1, '\3').append(column);
+    for (const std::string& column : effect.key) key_name('k', column);
     const auto check = [&] { table_with(effect.table, {&row}, index, "Upsert", "data"); };
     write.shape =
         shape(effect.table, "Upsert into", check, [&](const Table& table, WriteShape& made) {

@@ -56,6 +56,7 @@ class WriteCompiler {
   template <typename WriteOf>
   void compile_rows(const json& data, std::size_t index, const char* kind,
                     std::vector<Write>& writes, WriteOf&& write_of);
+  void key_name(char mark, std::string_view name);
   void key_of(char kind, const std::string& table);
   void key_add(const json& row, bool null_matters);
 

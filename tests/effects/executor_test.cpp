@@ -121,6 +121,15 @@ TEST_F(ExecutorTest, WrongTargetsAreNamed) {
             "NUL …)");
 }
 
+TEST_F(ExecutorTest, ANameThatLooksLikeTwoIsNotTakenForThem) {
+  database.query("CREATE TABLE t (a int, b int)");
+  apply({{Insert{"t", {{"a", 1}, {"b", 2}}}}});
+  for (const std::string& between :
+       {std::string("\1"), std::string("\0", 1), std::string("\0\1", 2), std::string("c1:")})
+    EXPECT_NE(compile_error({Insert{"t", {{"a" + between + "b", 1}}}}), "no error");
+  EXPECT_EQ(database.number("SELECT count(*) FROM t"), 1);
+}
+
 TEST_F(ExecutorTest, ADeepValueIsAnErrorNotACrash) {
   database.query("CREATE TABLE t (a jsonb)");
   json deep = 1;
