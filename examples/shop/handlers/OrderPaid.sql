@@ -1,0 +1,1 @@
+SELECT state FROM orders WHERE order_id = event->'payload'->>'order_id'
