@@ -61,6 +61,7 @@ void append_event(std::string& lines, const TracedEvent& event, const std::strin
       lines += " " + kind + " " + std::to_string(count);
     lines += "\n";
   }
+  if (!event.effects_note.empty()) lines += inner + "effects: " + event.effects_note + "\n";
   if (event.broadcasts > 0) {
     lines += inner + "broadcasts: " + std::to_string(event.broadcasts) + ", position " +
              std::to_string(event.first_position);
@@ -165,6 +166,7 @@ json to_json(const std::vector<TracedEvent>& events) {
              {"broadcast_ms", or_null(event.broadcast_ms)},
              {"webhooks", std::move(webhooks)}};
     if (!event.effects.empty()) one["effects"] = event.effects;
+    if (!event.effects_note.empty()) one["effects_note"] = event.effects_note;
     list.push_back(std::move(one));
   }
   return list;

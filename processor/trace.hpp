@@ -41,6 +41,7 @@ struct TracedEvent {
   std::optional<double> broadcast_ms;  // its last broadcast, after the event was inserted
   std::vector<TracedWebhook> webhooks;
   std::map<std::string, int> effects;  // by kind; filled by whoever has the handlers
+  std::string effects_note;            // why there are none to tell
 };
 
 // In id order; empty when the id is not known.

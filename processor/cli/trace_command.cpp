@@ -3,7 +3,6 @@
 
 #include "effects/effect_json.hpp"
 #include "processor/cli/commands.hpp"
-#include "processor/declared_reads.hpp"
 #include "processor/load_handlers.hpp"
 #include "processor/queue_store.hpp"
 #include "processor/trace.hpp"
@@ -20,20 +19,21 @@ struct Options {
   bool json = false;
 };
 
-// Effects are not kept; handlers are pure, so they tell them again. Reads would see today's rows,
-// so the counts of handlers that read are those of today.
+// Effects are not kept; handlers are pure, so they tell them again. Those that read would be told
+// of today's rows, not of those of then.
 void count_effects(PgConnection& connection, const Registry& registry,
                    std::vector<TracedEvent>& events) {
   QueueStore store(connection);
-  DeclaredReads reads(connection);
-  connection.exec("BEGIN READ ONLY");
   for (TracedEvent& traced : events) {
     const auto found = store.find(traced.id);
-    if (!found) continue;
-    const Result result = try_event(registry, found->event, &reads);
+    if (!found || traced.status != "done") continue;
+    if (handlers_of(registry, found->event).read) {
+      traced.effects_note = "not known any more, because its handlers read the database";
+      continue;
+    }
+    const Result result = try_event(registry, found->event, nullptr);
     for (const Effect& effect : result.effects) ++traced.effects[std::string(kind_of(effect))];
   }
-  connection.exec("ROLLBACK");
 }
 
 int trace(const Options& options) {

@@ -2,6 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <filesystem>
+#include <fstream>
+
 #include "tests/support/database.hpp"
 #include "tests/support/process.hpp"
 
@@ -69,13 +72,22 @@ TEST_F(TraceTest, TheCommandCountsEffectsWhenItHasTheHandlers) {
   database.query(
       std::string("INSERT INTO spillway.events (type, correlation_id, payload) VALUES "
                   "('CommentAdded', '11111111-9c0b-4ef8-bb6d-6bb9bd380a11',"
-                  " '{\"item_id\":\"1\",\"author_name\":\"a\",\"text\":\"t\"}')"));
+                  " '{\"item_id\":\"1\",\"author_name\":\"a\",\"text\":\"t\"}');"
+                  "DELETE FROM spillway.queue"));
   const auto traced =
       test::run({test::spillway_binary(), "trace", "11111111-9c0b-4ef8-bb6d-6bb9bd380a11",
                  "--database-url", database.url(), "--handlers", test::comments_library()});
   EXPECT_EQ(traced.exit_code, 0) << traced.errors;
   EXPECT_NE(traced.output.find("effects: Insert 1 SSEBroadcast 1"), std::string::npos)
       << traced.output;
+  const auto folder = test::scratch_folder() / "reading";
+  std::filesystem::create_directories(folder);
+  std::ofstream(folder / "Placed.jq") << "[]";
+  std::ofstream(folder / "Placed.sql") << "SELECT 1 AS one";
+  const auto reading = test::run({test::spillway_binary(), "trace", id, "--database-url",
+                                  database.url(), "--handlers", folder.string()});
+  EXPECT_NE(reading.output.find("effects: not known any more"), std::string::npos)
+      << reading.output << reading.errors;
   const auto wrong =
       test::run({test::spillway_binary(), "trace", "x", "--database-url", database.url()});
   EXPECT_EQ(wrong.exit_code, 2);
