@@ -118,6 +118,21 @@ TEST_F(BatchTest, AnEventWithoutAHandlerIsDeadWhenRefused) {
             "event 1 (Nobody): there is no handler for type \"Nobody\"");
 }
 
+TEST_F(BatchTest, TwoHandlersOfOneTypeBothRunInTheOrderGiven) {
+  registry.on("Twice", [](const Event&) {
+    return Result{{SSEBroadcast{"first", "A", 1}}, {{"from", "first"}}};
+  });
+  registry.on("Twice", [](const Event&) {
+    return Result{{SSEBroadcast{"second", "B", 2}}, {{"from", "second"}}};
+  });
+  insert("Twice");
+  drain();
+  EXPECT_EQ(database.value("SELECT string_agg(channel, ' ' ORDER BY position) FROM "
+                           "spillway.broadcasts"),
+            "first second");
+  EXPECT_EQ(database.value("SELECT response->>'from' FROM spillway.results"), "second");
+}
+
 TEST_F(BatchTest, TheStarHandlesEveryTypeAfterItsOwnHandlers) {
   registry.on("*", [](const Event& event) {
     return Effects{SSEBroadcast{"all", event.type, nullptr}};
