@@ -31,21 +31,6 @@ FROM pg_catalog.pg_locks
 WHERE locktype = 'advisory' AND classid = $1::int::oid AND objsubid = 2 AND granted
   AND database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database()))"};
 
-// Nobody who could still want them is more than a poll behind.
-const Statement drop_old_ephemeral{"sw_drop_old_ephemeral", R"(
-DELETE FROM spillway.ephemeral_broadcasts
-WHERE created_at < clock_timestamp() - interval '1 minute')"};
-
-const Statement drop_expired_keys{"sw_drop_expired_keys", R"(
-DELETE FROM spillway.kv WHERE key IN (
-  SELECT key FROM spillway.kv WHERE expires_at <= clock_timestamp()
-  ORDER BY expires_at LIMIT 10000 FOR UPDATE SKIP LOCKED))"};
-
-const Statement drop_old_results{"sw_drop_old_results", R"(
-DELETE FROM spillway.results WHERE event_id IN (
-  SELECT event_id FROM spillway.results WHERE created_at < clock_timestamp() - interval '1 day'
-  ORDER BY created_at LIMIT 10000 FOR UPDATE SKIP LOCKED))"};
-
 }  // namespace
 
 Listener::Listener(ListenerOptions options, Wake& events, Wake& broadcasts)
@@ -122,10 +107,6 @@ void Listener::probe(PgConnection& connection) {
   live_runners_ = std::max(1, rows.integer<int>(0, 0));
   others_listen_ = rows.integer<int>(0, 1) > 0;
   healthy_ = rows.integer<int>(0, 2) == newest_schema_version();
-  if (options_.serves_streams) connection.run(drop_old_ephemeral);
-  if (options_.runners == 0) return;
-  connection.run(drop_expired_keys);
-  connection.run(drop_old_results);
 }
 
 }  // namespace spillway

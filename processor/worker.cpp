@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <memory>
 #include <optional>
 #include <system_error>
@@ -19,6 +20,7 @@
 #include "processor/http_api.hpp"
 #include "processor/listener.hpp"
 #include "processor/load_handlers.hpp"
+#include "processor/maintenance.hpp"
 #include "processor/migrator.hpp"
 #include "processor/outbox_reader.hpp"
 #include "processor/outbox_replay.hpp"
@@ -219,6 +221,15 @@ int run_worker(const WorkerOptions& options) {
   listener.start();
   if (feed) feed->start();
 
+  std::vector<MaintenanceTask> upkeep;
+  const auto keep_up = [&upkeep](std::vector<MaintenanceTask> tasks) {
+    std::move(tasks.begin(), tasks.end(), std::back_inserter(upkeep));
+  };
+  if (options.run_handlers) keep_up(worker_upkeep());
+  if (options.serve_streams) keep_up(stream_upkeep());
+  Maintenance maintenance(options.target, std::move(upkeep), log);
+  maintenance.start();
+
   std::optional<WebhookSender> webhooks;
   if (options.run_handlers) {
     WebhookSenderOptions sender;
@@ -278,6 +289,7 @@ int run_worker(const WorkerOptions& options) {
   if (server) server->stop(patience);
   if (webhooks) webhooks->stop();
   if (replay) replay->stop();
+  maintenance.stop();
   listener.stop();
   spdlog::info("stopped; {} events done in {} batches, {} to be retried, {} dead",
                counters.done.load(), counters.batches.load(), counters.retried.load(),

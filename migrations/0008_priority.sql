@@ -1,0 +1,2 @@
+-- 0008_priority
+SELECT 1;

@@ -1,0 +1,2 @@
+-- 0009_dead_letters
+SELECT 1;

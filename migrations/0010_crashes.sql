@@ -1,0 +1,2 @@
+-- 0010_crashes
+SELECT 1;

@@ -1,0 +1,2 @@
+-- 0011_workers
+SELECT 1;

@@ -1,0 +1,2 @@
+-- 0012_watch
+SELECT 1;

@@ -1,0 +1,2 @@
+-- 0013_schedules
+SELECT 1;

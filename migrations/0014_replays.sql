@@ -1,0 +1,2 @@
+-- 0014_replays
+SELECT 1;

@@ -1,0 +1,2 @@
+-- 0015_retention
+SELECT 1;
