@@ -29,6 +29,18 @@ std::string storable(std::string text) {
   return json::parse(quoted).get<std::string>();
 }
 
+LaneStarts starts_of(const std::vector<LaneMarks::Claim>& claims) {
+  LaneStarts starts;
+  for (const LaneMarks::Claim& claim : claims) {
+    starts.from.push_back(claim.from);
+    starts.fast.push_back(claim.fast);
+    for (const std::uint64_t xid : claim.blockers)
+      if (std::find(starts.blockers.begin(), starts.blockers.end(), xid) == starts.blockers.end())
+        starts.blockers.push_back(xid);
+  }
+  return starts;
+}
+
 }  // namespace
 
 Batch::Batch(SqlSession& session, const HandlerSet& handlers, LaneMarks& marks,
@@ -68,20 +80,20 @@ BatchResult Batch::run(std::span<const int> order, std::size_t lanes, std::size_
       result.scheduled_moved = true;
     }
 
+    if (marks_.wants_sample())
+      if (const auto writers = store_.queue_writers()) marks_.sample(*writers);
     std::vector<LaneMarks::Claim> claims;
-    std::vector<std::uint64_t> from;
-    for (const int lane : owned.lanes) {
+    for (const int lane : owned.lanes)
       claims.push_back(marks_.begin(static_cast<std::size_t>(lane), owned.xmin));
-      from.push_back(claims.back().from);
-    }
 
     std::vector<ClaimedEvent> waited;
     if (owned.waiting_due) waited = store_.claim_waiting(owned.lanes, limit);
     QueueStore::QueueClaim queued;
     queued.cut = true;
     if (waited.size() < limit)
-      queued = store_.claim_queue(owned.lanes, from, limit - waited.size(), options_.bytes);
+      queued = claim_queue(owned, starts_of(claims), limit - waited.size());
     result.taken = waited.size() + queued.events.size();
+    result.blocked = result.taken == 0 && queued.ranked_left;
 
     if (result.taken > 0) {
       std::vector<Work> work(result.taken);
@@ -118,17 +130,19 @@ BatchResult Batch::run(std::span<const int> order, std::size_t lanes, std::size_
     }
     store_.commit();
 
+    // With priorities what was read is not what was taken.
+    if (queued.ranked_left) claims.clear();
     // Moving scheduled events gave the transaction its xid before the read.
     if (result.scheduled_moved) xid = 0;
     // Every owned lane counts, also those in which nothing was found.
-    for (std::size_t i = 0; i < owned.lanes.size(); ++i) {
+    for (std::size_t i = 0; i < claims.size(); ++i) {
       std::optional<std::uint64_t> last;
       for (const ClaimedEvent& claimed : queued.events)
         if (claimed.lane == owned.lanes[i]) last = std::max(last.value_or(0), claimed.seq);
       // A claim that was cut may not have come to this lane at all.
       if (queued.cut && !last) continue;
       marks_.committed(static_cast<std::size_t>(owned.lanes[i]), claims[i],
-                       {last, queued.cut, xid});
+                       {last, queued.cut, xid, queued.fast || queued.events.empty()});
     }
   } catch (const SqlError& error) {
     if (error.sqlstate().starts_with("42")) schema_suspect_ = true;
@@ -157,6 +171,21 @@ BatchResult Batch::run(std::span<const int> order, std::size_t lanes, std::size_
   if (sinks_.log)
     for (const auto& [event_id, entry] : logs_) sinks_.log(event_id, entry);
   return result;
+}
+
+QueueStore::QueueClaim Batch::claim_queue(const OwnedLanes& owned, const LaneStarts& starts,
+                                          std::size_t limit) {
+  if (!owned.ranked) {
+    QueueStore::QueueClaim queued = store_.claim_queue(owned.lanes, starts, limit, options_.bytes);
+    if (!queued.ranked_left) return queued;
+  }
+  // Of sixteen batches eleven go by priority.
+  const unsigned turn = turn_++ % 16;
+  const Turn whose = turn == 15      ? Turn::lowest
+                     : turn % 4 == 3 ? Turn::common
+                     : turn == 5     ? Turn::oldest
+                                     : Turn::highest;
+  return store_.claim_ranked(owned.lanes, starts, limit, options_.bytes, whose);
 }
 
 void Batch::take_registry() {

@@ -56,7 +56,8 @@ struct BatchResult {
   std::size_t held = 0;
   std::uint64_t xmin = 0;  // see QueueStore::arm
   bool scheduled_moved = false;
-  bool armed = false;  // inserts notify
+  bool armed = false;    // inserts notify
+  bool blocked = false;  // nothing was taken, but another turn will take something
   enum class Outcome { committed, careful_next, again } outcome = Outcome::committed;
 };
 
@@ -86,6 +87,8 @@ class Batch {
     bool deterministic = false;
   };
 
+  QueueStore::QueueClaim claim_queue(const OwnedLanes& owned, const LaneStarts& starts,
+                                     std::size_t limit);
   void take_registry();
   const Handlers& handlers_of(const std::string& type);
   void read_declared(std::vector<Work>& work, std::size_t begin, std::size_t end, bool careful);
@@ -117,6 +120,7 @@ class Batch {
   std::vector<std::pair<std::int64_t, Log>> logs_;  // of the batch, for after its commit
   bool webhooks_ = false;                           // the batch wrote some
   std::mt19937_64 random_;
+  unsigned turn_ = 0;        // of claims with priorities
   std::string defer_again_;  // SET CONSTRAINTS … DEFERRED for those that start so; careful only
   bool schema_suspect_ = false;  // a statement failed as if the schema had changed
   int failures_in_a_row_ = 0;

@@ -14,7 +14,8 @@ const Statement own_lanes_sql{"sw_own_lanes", R"(
 SELECT l.lane, pg_snapshot_xmin(pg_current_snapshot()),
        (SELECT EXISTS (SELECT FROM spillway.waiting WHERE due_at <= now())),
        (SELECT EXISTS (SELECT FROM spillway.scheduled WHERE due_at <= now())),
-       (SELECT last_value = 1 FROM spillway.armed)
+       (SELECT last_value = 1 FROM spillway.armed),
+       (SELECT EXISTS (SELECT FROM spillway.ranked))
 FROM unnest($1::int[]) AS l(lane)
 WHERE pg_try_advisory_xact_lock($2::int, l.lane)
 LIMIT $3::int)"};
@@ -25,33 +26,116 @@ LIMIT $3::int)"};
   "e.max_attempts"
 constexpr std::size_t event_columns = 9;
 
-// Lane by lane, from each lane's mark: `lane = ANY(…) ORDER BY seq` would read whole lanes. The
-// queue rows are fetched first and the events looked up one by one (MATERIALIZED, OFFSET 0): left
-// to itself the planner may choose a merge join that walks the log from its beginning. The size is
-// that of the stored, maybe compressed, value, so nothing is read to know it.
-const Statement claim_queue_sql{"sw_claim_queue", R"(
-WITH q AS MATERIALIZED (
-  SELECT l.lane, r.seq, r.event_id, r.ctid AS row
-  FROM unnest($1::smallint[], $2::bigint[]) AS l(lane, from_seq)
-  CROSS JOIN LATERAL (
+// Where each lane's claim starts: behind what is settled (from_seq), or further on where everything
+// that may still appear below comes from transactions that are known to run (fast_seq). Whether
+// they run is asked of the claim's own snapshot, so the answer is exact.
+#define SPILLWAY_LANE_STARTS                                                       \
+  "l AS MATERIALIZED ("                                                            \
+  "  SELECT s.ord, s.lane, b.running,"                                             \
+  "         CASE WHEN b.running THEN s.fast_seq ELSE s.from_seq END AS from_seq"   \
+  "  FROM (SELECT NOT EXISTS (SELECT FROM unnest($4::xid8[]) AS x(xid) WHERE"      \
+  "          pg_visible_in_snapshot(x.xid, pg_current_snapshot())) AS running) b," \
+  "       unnest($1::smallint[], $2::bigint[], $3::bigint[])"                      \
+  "         WITH ORDINALITY AS s(lane, from_seq, fast_seq, ord))"
+
+// The end of a claim: `q` names the rows that were chosen, here come their events. The size is that
+// of the stored, maybe compressed, value, so nothing is read to know it. Looked up one by one
+// (MATERIALIZED, OFFSET 0): left to itself the planner may choose a merge join that walks the log
+// from its beginning.
+#define SPILLWAY_CLAIMED_EVENTS                                                              \
+  ", hold AS MATERIALIZED ("                                                                 \
+  "  SELECT EXISTS (SELECT FROM spillway.waiting WHERE stream IS NOT NULL) AS possible,"     \
+  "         EXISTS (SELECT FROM spillway.ranked) AS ranked,"                                 \
+  "         (SELECT bool_and(running) FROM l) AS fast)"                                      \
+  "SELECT * FROM ("                                                                          \
+  "  SELECT " SPILLWAY_EVENT_COLUMNS                                                         \
+  ", q.lane, q.seq, q.row,"                                                                  \
+  "         CASE WHEN (SELECT possible FROM hold) AND e.stream IS NOT NULL"                  \
+  "              THEN EXISTS (SELECT FROM spillway.waiting w WHERE w.stream = e.stream)"     \
+  "              ELSE false END,"                                                            \
+  "         q.ranked, (SELECT ranked FROM hold), (SELECT fast FROM hold),"                   \
+  "         sum(pg_column_size(e.payload) + pg_column_size(e.context))"                      \
+  "           OVER (ROWS UNBOUNDED PRECEDING) AS bytes,"                                     \
+  "         pg_column_size(e.payload) + pg_column_size(e.context) AS own_bytes"              \
+  "  FROM q CROSS JOIN LATERAL"                                                              \
+  "       (SELECT * FROM spillway.events WHERE events.id = q.event_id OFFSET 0) e) claimed " \
+  "WHERE bytes - own_bytes <= $6::bigint"
+
+// Lane by lane, each from its start: `lane = ANY(…) ORDER BY seq` would read whole lanes.
+const Statement claim_queue_sql{"sw_claim_queue", "WITH " SPILLWAY_LANE_STARTS R"(,
+q AS MATERIALIZED (
+  SELECT l.lane, r.seq, r.event_id, r.ctid AS row, false AS ranked
+  FROM l CROSS JOIN LATERAL (
     SELECT queue.seq, queue.event_id, queue.ctid FROM spillway.queue
     WHERE queue.lane = l.lane AND queue.seq >= l.from_seq
-    ORDER BY queue.seq LIMIT $3::int) r
-  LIMIT $3::int
-), hold AS MATERIALIZED (
-  SELECT EXISTS (SELECT FROM spillway.waiting WHERE stream IS NOT NULL) AS possible
-)
-SELECT * FROM (
-  SELECT )" SPILLWAY_EVENT_COLUMNS R"(, q.lane, q.seq, q.row,
-         CASE WHEN (SELECT possible FROM hold) AND e.stream IS NOT NULL
-              THEN EXISTS (SELECT FROM spillway.waiting w WHERE w.stream = e.stream)
-              ELSE false END,
-         sum(pg_column_size(e.payload) + pg_column_size(e.context))
-           OVER (ROWS UNBOUNDED PRECEDING) AS bytes,
-         pg_column_size(e.payload) + pg_column_size(e.context) AS own_bytes
-  FROM q CROSS JOIN LATERAL (SELECT * FROM spillway.events WHERE events.id = q.event_id OFFSET 0) e
-) claimed
-WHERE bytes - own_bytes <= $4::bigint)"};
+    ORDER BY queue.seq LIMIT $5::int) r
+  LIMIT $5::int)
+)" SPILLWAY_CLAIMED_EVENTS};
+
+// The same with priorities. `$7` says whose turn it is, so that nobody starves: 0 the highest
+// priority, 1 the common queue, 2 what may wait, 3 whatever of the ranked is oldest; the others
+// fill up what is left.
+//
+// No stream is reordered. A ranked event waits while the common queue holds an earlier event of its
+// stream; looking that up reads the lane, so the answer is noted in after_seq. And nothing is taken
+// while an earlier ranked event of its stream stays behind. All in one statement, for one snapshot.
+const Statement claim_ranked_sql{"sw_claim_ranked", "WITH " SPILLWAY_LANE_STARTS R"(,
+candidates AS MATERIALIZED (
+  SELECT l.lane, r.* FROM l CROSS JOIN LATERAL (
+    (SELECT seq, event_id, stream_key, after_seq, priority, ctid AS row FROM spillway.ranked
+     WHERE ranked.lane = l.lane AND $7::int IN (0, 1) ORDER BY priority DESC, seq LIMIT $5::int)
+    UNION ALL
+    (SELECT seq, event_id, stream_key, after_seq, priority, ctid FROM spillway.ranked
+     WHERE ranked.lane = l.lane AND $7::int = 2 AND priority < 0
+     ORDER BY priority DESC, seq LIMIT $5::int)
+    UNION ALL
+    (SELECT seq, event_id, stream_key, after_seq, priority, ctid FROM spillway.ranked
+     WHERE ranked.lane = l.lane AND $7::int = 3 ORDER BY seq LIMIT $5::int)) r
+),
+predecessors AS MATERIALIZED (
+  SELECT c.lane, c.seq, max(earlier.seq) AS after_seq
+  FROM candidates c JOIN spillway.queue earlier
+    ON earlier.lane = c.lane AND earlier.stream_key = c.stream_key AND earlier.event_id < c.event_id
+  WHERE c.after_seq IS NULL AND c.stream_key IS NOT NULL
+  GROUP BY c.lane, c.seq
+),
+noted AS (
+  UPDATE spillway.ranked SET after_seq = p.after_seq FROM predecessors p
+  WHERE ranked.lane = p.lane AND ranked.seq = p.seq
+),
+chosen AS MATERIALIZED (
+  SELECT * FROM (
+    SELECT c.lane, c.seq, c.event_id, c.stream_key, c.row, true AS ranked,
+           CASE WHEN $7::int = 3 THEN 0 WHEN c.priority > 0 THEN 1 WHEN $7::int = 2 THEN 0 ELSE 3
+           END AS class,
+           CASE WHEN $7::int = 3 THEN 0 ELSE -c.priority::bigint END AS place
+    FROM candidates c
+    WHERE c.stream_key IS NULL
+       OR NOT EXISTS (SELECT FROM predecessors p WHERE p.lane = c.lane AND p.seq = c.seq)
+          AND NOT EXISTS (SELECT FROM spillway.queue earlier
+                          WHERE earlier.lane = c.lane AND earlier.seq = c.after_seq)
+    UNION ALL
+    SELECT l.lane, r.seq, r.event_id, r.stream_key, r.ctid, false,
+           CASE WHEN $7::int = 1 THEN 0 ELSE 2 END, l.ord
+    FROM l CROSS JOIN LATERAL (
+      SELECT queue.seq, queue.event_id, queue.stream_key, queue.ctid FROM spillway.queue
+      WHERE queue.lane = l.lane AND queue.seq >= l.from_seq
+      ORDER BY queue.seq LIMIT $5::int) r
+  ) both_kinds
+  ORDER BY class, place, seq LIMIT $5::int
+),
+q AS MATERIALIZED (
+  SELECT * FROM chosen c
+  WHERE c.stream_key IS NULL
+     OR NOT EXISTS (
+       SELECT FROM spillway.ranked earlier
+       WHERE earlier.lane = c.lane AND earlier.stream_key = c.stream_key
+         AND earlier.event_id < c.event_id
+         AND NOT EXISTS (SELECT FROM chosen taken
+                         WHERE taken.ranked AND taken.lane = earlier.lane
+                           AND taken.seq = earlier.seq))
+  ORDER BY class, place, seq)
+)" SPILLWAY_CLAIMED_EVENTS};
 
 // The first event that waits in a stream is the only one that may start it, and those behind it
 // follow up to the next one that has a time of its own.
@@ -91,15 +175,51 @@ WITH due AS (
     SELECT event_id FROM spillway.scheduled WHERE due_at <= now()
     ORDER BY due_at, event_id LIMIT 5000 FOR UPDATE SKIP LOCKED)
   RETURNING event_id, lane, due_at
+), ready AS MATERIALIZED (
+  SELECT due.*, e.priority, spillway.stream_key(e.stream) AS stream_key,
+         spillway.is_ranked(e.priority, e.stream) AS ranked
+  FROM due CROSS JOIN LATERAL
+       (SELECT priority, stream FROM spillway.events WHERE events.id = due.event_id OFFSET 0) e
+), to_ranked AS (
+  INSERT INTO spillway.ranked (lane, priority, stream_key, seq, event_id)
+  SELECT lane, priority, stream_key, nextval('spillway.queue_seq'), event_id
+  FROM (SELECT * FROM ready WHERE ranked ORDER BY due_at, event_id) ordered
 )
-INSERT INTO spillway.queue (lane, seq, event_id)
-SELECT lane, nextval('spillway.queue_seq'), event_id
-FROM (SELECT * FROM due ORDER BY due_at, event_id) ordered)"};
+INSERT INTO spillway.queue (lane, stream_key, seq, event_id)
+SELECT lane, stream_key, nextval('spillway.queue_seq'), event_id
+FROM (SELECT * FROM ready WHERE NOT ranked ORDER BY due_at, event_id) ordered)"};
 
 // By ctid: nobody but the lane's owner touches these rows, so they cannot have moved.
 const Statement remove_from_queue_sql{"sw_remove_from_queue", R"(
 WITH gone AS (DELETE FROM spillway.queue WHERE ctid = ANY ($1::tid[]) RETURNING 1)
 SELECT count(*), pg_current_xact_id() FROM gone)"};
+
+const Statement remove_from_ranked_sql{"sw_remove_from_ranked", R"(
+WITH gone AS (DELETE FROM spillway.ranked WHERE ctid = ANY ($1::tid[]) RETURNING 1)
+SELECT count(*), pg_current_xact_id() FROM gone)"};
+
+// Who may have drawn a seq and not ended yet: the trigger's INSERT takes this lock before it draws
+// one and keeps it to the end. A subtransaction's xid is never below its parent's. Virtual
+// transactions without an xid are reported as 0.
+const Statement queue_writers_sql{"sw_queue_writers", R"(
+WITH locks AS MATERIALIZED (SELECT * FROM pg_catalog.pg_locks WHERE granted),
+present AS (SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS xmax),
+holder AS (
+  SELECT DISTINCT virtualtransaction FROM locks
+  WHERE locktype = 'relation' AND relation = 'spillway.queue'::regclass
+    AND database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
+    AND mode NOT IN ('AccessShareLock', 'RowShareLock', 'ShareUpdateExclusiveLock')
+    AND pid IS DISTINCT FROM pg_backend_pid()
+)
+SELECT coalesce(min(x.full_xid), 0)
+FROM holder LEFT JOIN (
+  SELECT l.virtualtransaction,
+         CASE WHEN guess > xmax + 2147483647 THEN guess - 4294967296 ELSE guess END AS full_xid
+  FROM locks l, present,
+       LATERAL (SELECT (xmax >> 32 << 32) + l.transactionid::text::bigint AS guess) g
+  WHERE l.locktype = 'transactionid' AND l.mode = 'ExclusiveLock') x
+  ON x.virtualtransaction = holder.virtualtransaction
+GROUP BY holder.virtualtransaction)"};
 
 const Statement remove_from_waiting_sql{
     "sw_remove_from_waiting", "DELETE FROM spillway.waiting WHERE event_id = ANY ($1::bigint[])"};
@@ -205,6 +325,7 @@ OwnedLanes QueueStore::own_lanes(std::span<const int> order, std::size_t most) {
     owned.waiting_due = rows.boolean(row, 2);
     owned.scheduled_due = rows.boolean(row, 3);
     owned.armed = rows.boolean(row, 4);
+    owned.ranked = rows.boolean(row, 5);
   }
   return owned;
 }
@@ -232,12 +353,37 @@ std::optional<ClaimedEvent> QueueStore::find(std::int64_t event_id) {
   return event_of(rows, 0);
 }
 
-QueueStore::QueueClaim QueueStore::claim_queue(std::span<const int> lanes,
-                                               std::span<const std::uint64_t> from,
+QueueStore::QueueClaim QueueStore::claim_queue(std::span<const int> lanes, const LaneStarts& starts,
                                                std::size_t limit, std::size_t bytes) {
-  const Rows rows =
-      session_.run(claim_queue_sql, {integer_array(lanes).c_str(), integer_array(from).c_str(),
-                                     std::to_string(limit).c_str(), std::to_string(bytes).c_str()});
+  return claim(claim_queue_sql, lanes, starts, limit, bytes, nullptr);
+}
+
+QueueStore::QueueClaim QueueStore::claim_ranked(std::span<const int> lanes,
+                                                const LaneStarts& starts, std::size_t limit,
+                                                std::size_t bytes, Turn turn) {
+  const std::string number = std::to_string(static_cast<int>(turn));
+  QueueClaim claimed = claim(claim_ranked_sql, lanes, starts, limit, bytes, number.c_str());
+  claimed.ranked_left = true;
+  if (claimed.events.empty())
+    claimed.ranked_left = session_
+                              .run({"sw_ranked_left",
+                                    "SELECT EXISTS (SELECT FROM spillway.ranked WHERE lane = ANY "
+                                    "($1::smallint[]))"},
+                                   {integer_array(lanes).c_str()})
+                              .boolean(0, 0);
+  return claimed;
+}
+
+QueueStore::QueueClaim QueueStore::claim(const Statement& statement, std::span<const int> lanes,
+                                         const LaneStarts& starts, std::size_t limit,
+                                         std::size_t bytes, const char* turn) {
+  const std::string lane = integer_array(lanes), from = integer_array(starts.from),
+                    fast = integer_array(starts.fast), blockers = integer_array(starts.blockers),
+                    most = std::to_string(limit), size = std::to_string(bytes);
+  std::vector<const char*> parameters{lane.c_str(),     from.c_str(), fast.c_str(),
+                                      blockers.c_str(), most.c_str(), size.c_str()};
+  if (turn != nullptr) parameters.push_back(turn);
+  const Rows rows = session_.run(statement, parameters);
   QueueClaim claim;
   claim.cut = rows.size() >= limit;
   claim.events.reserve(rows.size());
@@ -247,22 +393,45 @@ QueueStore::QueueClaim QueueStore::claim_queue(std::span<const int> lanes,
     claimed.seq = rows.integer<std::uint64_t>(row, event_columns + 1);
     claimed.row = rows.string(row, event_columns + 2);
     claimed.held = rows.boolean(row, event_columns + 3);
+    claimed.ranked = rows.boolean(row, event_columns + 4);
+    claim.ranked_left = rows.boolean(row, event_columns + 5);
+    claim.fast = rows.boolean(row, event_columns + 6);
     // The row that passes the limit is the last one that is given.
-    if (rows.integer<std::size_t>(row, event_columns + 4) > bytes) claim.cut = true;
+    if (rows.integer<std::size_t>(row, event_columns + 7) > bytes) claim.cut = true;
   }
   return claim;
 }
 
+std::optional<std::vector<std::uint64_t>> QueueStore::queue_writers() {
+  const Rows rows = session_.run(queue_writers_sql);
+  std::vector<std::uint64_t> writers;
+  for (std::size_t row = 0; row < rows.size(); ++row) {
+    writers.push_back(rows.integer<std::uint64_t>(row, 0));
+    if (writers.back() == 0) return std::nullopt;
+  }
+  return writers;
+}
+
 std::uint64_t QueueStore::remove_from_queue(std::span<const ClaimedEvent> claimed) {
-  if (claimed.empty()) return 0;
-  std::string ctids = "{";
-  for (const ClaimedEvent& event : claimed) append_array_element(ctids, event.row);
-  const Rows rows = session_.run(remove_from_queue_sql, {(ctids += '}').c_str()});
-  if (rows.integer<std::size_t>(0, 0) != claimed.size())
-    throw SqlError("XX000",
-                   "only " + rows.string(0, 0) + " of " + std::to_string(claimed.size()) +
-                       " claimed events are still in the queue: did somebody delete from it?");
-  return rows.integer<std::uint64_t>(0, 1);
+  std::string common = "{", ranked = "{";
+  std::size_t ranked_count = 0;
+  for (const ClaimedEvent& event : claimed) {
+    append_array_element(event.ranked ? ranked : common, event.row);
+    ranked_count += event.ranked ? 1 : 0;
+  }
+  std::uint64_t xid = 0;
+  const auto remove = [&](const Statement& statement, std::string& rows, std::size_t wanted) {
+    if (wanted == 0) return;
+    const Rows gone = session_.run(statement, {(rows += '}').c_str()});
+    if (gone.integer<std::size_t>(0, 0) != wanted)
+      throw SqlError("XX000",
+                     "only " + gone.string(0, 0) + " of " + std::to_string(wanted) +
+                         " claimed events are still in the queue: did somebody delete from it?");
+    xid = gone.integer<std::uint64_t>(0, 1);
+  };
+  remove(remove_from_queue_sql, common, claimed.size() - ranked_count);
+  remove(remove_from_ranked_sql, ranked, ranked_count);
+  return xid;
 }
 
 void QueueStore::remove_from_waiting(std::span<const std::int64_t> event_ids) {

@@ -32,8 +32,19 @@ struct OwnedLanes {
   std::uint64_t xmin = 0;    // of a snapshot older than any read that follows
   bool waiting_due = false;  // a failed event's next attempt is due (a hint, of any lane)
   bool scheduled_due = false;
-  bool armed = false;  // inserts notify
+  bool armed = false;   // inserts notify
+  bool ranked = false;  // there are events with a priority (a hint, of any lane)
 };
+
+// Where claims start, by lane (see lane_marks.hpp).
+struct LaneStarts {
+  std::vector<std::uint64_t> from;      // everything below is settled
+  std::vector<std::uint64_t> fast;      // below may come only what `blockers` have not committed
+  std::vector<std::uint64_t> blockers;  // xids; while all of them run, `fast` is where it starts
+};
+
+// Whose turn it is when there are events with priorities; what is left is filled with the others.
+enum class Turn { highest, common, lowest, oldest };
 
 struct ClaimedEvent {
   Event event;  // payload and context are parsed
@@ -43,6 +54,7 @@ struct ClaimedEvent {
   int attempts = 0;       // failed ones so far
   std::optional<int> max_attempts;
   bool held = false;    // another event of its stream waits: it must not run
+  bool ranked = false;  // its row is in `ranked`, not in `queue`
   std::string problem;  // payload or context that no handler can be given; else empty
 };
 
@@ -81,14 +93,25 @@ class QueueStore {
                                                         std::size_t limit);
 
   struct QueueClaim {
-    std::vector<ClaimedEvent> events;  // lane by lane, in the order of seq
+    std::vector<ClaimedEvent> events;  // lane by lane, in the order of seq (or by turn)
     bool cut = false;                  // ended by a limit, not by the lanes' ends
+    bool fast = false;                 // started from `fast`; not known when there are no events
+    bool ranked_left = false;          // the snapshot shows events with priorities
   };
 
-  // `from`: per lane. At most `limit` events and about `bytes` of payload (always at least one).
-  [[nodiscard]] QueueClaim claim_queue(std::span<const int> lanes,
-                                       std::span<const std::uint64_t> from, std::size_t limit,
-                                       std::size_t bytes);
+  // At most `limit` events and about `bytes` of payload (always at least one). When it says that
+  // there are ranked events, nothing of it may be run: an earlier event of a stream may be among
+  // them; claim_ranked() is the way then.
+  [[nodiscard]] QueueClaim claim_queue(std::span<const int> lanes, const LaneStarts& starts,
+                                       std::size_t limit, std::size_t bytes);
+  // With priorities. No events, but ranked_left: what was chosen must wait for what another turn
+  // takes.
+  [[nodiscard]] QueueClaim claim_ranked(std::span<const int> lanes, const LaneStarts& starts,
+                                        std::size_t limit, std::size_t bytes, Turn turn);
+
+  // The xids of the other transactions that may have drawn a seq below the newest one and still
+  // run. None: it cannot be told just now.
+  [[nodiscard]] std::optional<std::vector<std::uint64_t>> queue_writers();
 
   // An event of the log, whatever has become of it; takes nothing.
   [[nodiscard]] std::optional<ClaimedEvent> find(std::int64_t event_id);
@@ -118,6 +141,9 @@ class QueueStore {
   void disarm();
 
  private:
+  QueueClaim claim(const Statement& statement, std::span<const int> lanes, const LaneStarts& starts,
+                   std::size_t limit, std::size_t bytes, const char* turn);
+
   SqlSession& session_;
 };
 

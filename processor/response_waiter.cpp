@@ -26,6 +26,8 @@ WHERE d.event_id IS NOT NULL
    OR (NOT EXISTS (SELECT FROM spillway.waiting x WHERE x.event_id = e.id)
        AND NOT EXISTS (SELECT FROM spillway.scheduled x WHERE x.event_id = e.id)
        AND NOT EXISTS (SELECT FROM spillway.queue x
+                       WHERE x.lane = spillway.lane_of(e.stream, e.id) AND x.event_id = e.id)
+       AND NOT EXISTS (SELECT FROM spillway.ranked x
                        WHERE x.lane = spillway.lane_of(e.stream, e.id) AND x.event_id = e.id)))"};
 
 }  // namespace

@@ -21,6 +21,9 @@ constexpr milliseconds fallback_poll{1000};
 // From this many events on, or at the second batch in a row, inserts need not notify any more.
 constexpr std::size_t busy_batch = 64;
 
+// Every kind of turn has come several times.
+constexpr int longest_blocked = 64;
+
 milliseconds since(steady_clock::time_point begin) {
   return std::chrono::duration_cast<milliseconds>(steady_clock::now() - begin);
 }
@@ -86,6 +89,7 @@ void Runner::work(PgConnection& connection) {
   bool careful = false;
   bool sweep = true;  // take every lane that is free: nothing was found last time
   int busy = 0;       // batches in a row that found something
+  int blocked = 0;    // batches in a row that must leave it to another turn
   int troubles = 0;
   std::size_t first_lane = static_cast<std::size_t>(number_) * 3 % lane_count;
   bool armed = false;
@@ -115,6 +119,7 @@ void Runner::work(PgConnection& connection) {
     careful = false;
 
     if (result.taken > 0) {
+      blocked = 0;
       size.succeeded(result.taken, since(begin));
       shared_.counters->batches.fetch_add(1, std::memory_order_relaxed);
       shared_.counters->done.fetch_add(result.done, std::memory_order_relaxed);
@@ -131,6 +136,8 @@ void Runner::work(PgConnection& connection) {
       }
       continue;
     }
+    if (result.blocked && ++blocked < longest_blocked) continue;
+    blocked = 0;
     busy = 0;
     if (!std::exchange(sweep, true)) continue;  // only its own share was empty: look everywhere
 

@@ -8,7 +8,7 @@ namespace spillway {
 namespace {
 
 const Statement status_sql{"sw_status", R"(
-SELECT (SELECT count(*) FROM spillway.queue)
+SELECT (SELECT count(*) FROM spillway.queue) + (SELECT count(*) FROM spillway.ranked)
          + (SELECT count(*) FROM spillway.waiting WHERE attempts = 0),
        (SELECT count(*) FROM spillway.scheduled),
        (SELECT count(*) FROM spillway.waiting WHERE attempts > 0),
@@ -16,6 +16,7 @@ SELECT (SELECT count(*) FROM spillway.queue)
        (SELECT extract(epoch FROM clock_timestamp() - e.execute_at) FROM spillway.events e
         WHERE e.id = (SELECT min(event_id) FROM (
           SELECT min(q.event_id) AS event_id FROM spillway.queue q
+          UNION ALL SELECT min(r.event_id) FROM spillway.ranked r
           UNION ALL SELECT min(w.event_id) FROM spillway.waiting w WHERE w.attempts = 0) pending)),
        (SELECT max(id) FROM spillway.events),
        (SELECT last_value FROM spillway.queue_seq WHERE is_called),

@@ -17,7 +17,8 @@ std::vector<int> all_lanes() {
   return lanes;
 }
 
-const std::vector<std::uint64_t> from_the_start(lane_count, 0);
+const LaneStarts from_the_start{
+    std::vector<std::uint64_t>(lane_count, 0), std::vector<std::uint64_t>(lane_count, 0), {}};
 
 class QueueStoreTest : public testing::Test {
  protected:
@@ -169,6 +170,33 @@ TEST_F(QueueStoreTest, AClaimBehindTheMarkDoesNotWalkDeadRows) {
   };
   EXPECT_GT(buffers(0), 50);
   EXPECT_LT(buffers(20000), 10);
+}
+
+TEST_F(QueueStoreTest, ClaimsStartFurtherOnOnlyWhileTheBlockersRun) {
+  PgConnection writer(database.target());
+  writer.exec("BEGIN");
+  writer.exec("INSERT INTO spillway.events (type) VALUES ('late')");
+  const auto xid = writer.exec("SELECT pg_current_xact_id()").integer<std::uint64_t>(0, 0);
+  writer.exec("SAVEPOINT inner_part");  // with an xid of its own, which does not matter
+  writer.exec("INSERT INTO spillway.events (type) VALUES ('late')");
+  PgConnection bystander(database.target());
+  bystander.exec("BEGIN");
+  bystander.exec("CREATE TABLE elsewhere (x int)");
+  database.query("INSERT INTO spillway.events (type) SELECT 'A' FROM generate_series(1, 3)");
+
+  ASSERT_TRUE(store.queue_writers());
+  EXPECT_EQ(*store.queue_writers(), std::vector<std::uint64_t>{xid});
+  LaneStarts starts = from_the_start;
+  starts.fast.assign(lane_count, 4);
+  starts.blockers = {xid};
+  auto claimed = store.claim_queue(all_lanes(), starts, 100, 1u << 20);
+  ASSERT_EQ(claimed.events.size(), 2u);
+  EXPECT_TRUE(claimed.fast);
+  writer.exec("COMMIT");
+  claimed = store.claim_queue(all_lanes(), starts, 100, 1u << 20);
+  EXPECT_EQ(claimed.events.size(), 5u);
+  EXPECT_FALSE(claimed.fast);
+  EXPECT_TRUE(store.queue_writers()->empty());
 }
 
 TEST_F(QueueStoreTest, ScheduledEventsAreOutOfTheWayUntilTheyAreDue) {

@@ -39,7 +39,8 @@ std::uint64_t printed_seed() {
 bool drained(Database& database) {
   return database.value(
              "SELECT NOT EXISTS (SELECT FROM spillway.queue) AND NOT EXISTS (SELECT FROM "
-             "spillway.waiting) AND NOT EXISTS (SELECT FROM spillway.scheduled)") == "t";
+             "spillway.ranked) AND NOT EXISTS (SELECT FROM spillway.waiting) AND NOT EXISTS "
+             "(SELECT FROM spillway.scheduled)") == "t";
 }
 
 Refusal refusal_of(SqlSession& session, const std::string& sql) {
