@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "effects/effect_error.hpp"
+#include "processor/handlers_of_type.hpp"
 #include "processor/segments.hpp"
 
 namespace spillway {
@@ -199,15 +200,9 @@ void Batch::take_registry() {
 const Batch::Handlers& Batch::handlers_of(const std::string& type) {
   if (const auto known = handlers_by_type_.find(type); known != handlers_by_type_.end())
     return known->second;
-  Handlers found;
-  for (const auto* registrations :
-       {registry_->find(type), type == "*" ? nullptr : registry_->find("*")}) {
-    if (registrations == nullptr) continue;
-    for (const Registration& registration : *registrations) {
-      found.list.push_back(&registration);
-      found.reads = found.reads || !registration.reads.empty();
-    }
-  }
+  Handlers found{handlers_of_type(*registry_, type), false};
+  for (const Registration* registration : found.list)
+    found.reads = found.reads || !registration->reads.empty();
   return handlers_by_type_.emplace(type, std::move(found)).first->second;
 }
 

@@ -12,6 +12,7 @@
 
 #include "processor/embedded_file.hpp"
 #include "processor/enqueue.hpp"
+#include "processor/handlers_of_type.hpp"
 #include "processor/retry_policy.hpp"
 #include "processor/status.hpp"
 
@@ -103,6 +104,20 @@ std::optional<std::chrono::milliseconds> wait_of(const std::string& query) {
   return std::nullopt;
 }
 
+// A broadcast by hand is for who may write SQL.
+void refuse_own_types(const json& events) {
+  const auto check = [](const json& event) {
+    const auto& type = event.at("type").get_ref<const std::string&>();
+    if (type.starts_with(own_types_prefix))
+      throw BadEvent("type \"" + type + "\": types that begin with \"" +
+                     std::string(own_types_prefix) + "\" are spillway's own; choose another name");
+  };
+  if (events.is_array())
+    for (const json& event : events) check(event);
+  else
+    check(events);
+}
+
 void post_events(JobPool& pool, ResponseWaiter& waiter, HttpRequest request, Respond respond) {
   // Also keeps pages of other sites out: a form cannot send this type without being asked.
   if (request.content_type != "application/json")
@@ -112,6 +127,7 @@ void post_events(JobPool& pool, ResponseWaiter& waiter, HttpRequest request, Res
   std::optional<std::chrono::milliseconds> wait;
   try {
     check_events(*events);
+    refuse_own_types(*events);
     wait = wait_of(request.query);
     if (wait && events->is_array()) throw BadEvent("wait takes one event, not an array");
   } catch (const BadEvent& error) {

@@ -7,6 +7,7 @@
 #include "processor/handler_directory.hpp"
 #include "processor/handler_error.hpp"
 #include "processor/handler_library.hpp"
+#include "processor/handlers_of_type.hpp"
 
 namespace spillway {
 namespace {
@@ -32,6 +33,11 @@ std::shared_ptr<const Registry> load_handlers(const std::vector<std::string>& pa
     else
       load_handler_library(path, *registry);
   }
+  for (const std::string& type : registry->types())
+    if (type.starts_with(own_types_prefix))
+      throw HandlerError("--handlers " + registry->find(type)->front().origin + ": the type \"" +
+                         type + "\" begins with \"" + std::string(own_types_prefix) +
+                         "\", which is spillway's own; choose another name");
   return registry;
 }
 

@@ -5,19 +5,10 @@
 #include <utility>
 #include <vector>
 
+#include "processor/handlers_of_type.hpp"
+
 namespace spillway {
 namespace {
-
-std::vector<const Registration*> registrations_of(const Registry& registry, const Event& event) {
-  std::vector<const Registration*> found;
-  const auto add = [&](std::string_view type) {
-    if (const auto* registrations = registry.find(type))
-      for (const Registration& registration : *registrations) found.push_back(&registration);
-  };
-  add(event.type);
-  if (event.type != "*") add("*");
-  return found;
-}
 
 Result failed(std::string why) {
   Result result;
@@ -29,7 +20,7 @@ Result failed(std::string why) {
 
 HandlersOf handlers_of(const Registry& registry, const Event& event) {
   HandlersOf answer;
-  for (const Registration* registration : registrations_of(registry, event)) {
+  for (const Registration* registration : handlers_of_type(registry, event.type)) {
     answer.any = true;
     answer.read = answer.read || !registration->reads.empty();
   }
@@ -38,7 +29,7 @@ HandlersOf handlers_of(const Registry& registry, const Event& event) {
 
 Result try_event(const Registry& registry, const Event& event, DeclaredReads* reads) {
   Result all;
-  for (const Registration* registration : registrations_of(registry, event)) {
+  for (const Registration* registration : handlers_of_type(registry, event.type)) {
     Event seen = event;
     if (registration->reads.empty())
       seen.data = json::array();
