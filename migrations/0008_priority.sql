@@ -57,47 +57,49 @@ WHERE spillway.is_ranked(e.priority, e.stream);
 DROP TABLE spillway.queue_0002;
 
 -- Runs after the insert, so the transaction has its xid before seq is drawn: once every transaction
--- that was running when seq M became visible has ended, nothing below M can appear any more.
+-- that was running when seq M became visible has ended, nothing below M can appear any more. Rows come
+-- in the order in which they were inserted, which is that of their ids.
+--
+-- On the path of every insert, so it does without a search_path of its own (1 of its 10 microseconds);
+-- everything is named in full instead, types and operators too, so that the caller's search_path cannot
+-- lead it astray. How many events of which kind there are and whether a worker sleeps is asked in the
+-- statement that fills the queue.
 CREATE OR REPLACE FUNCTION spillway.enqueue() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER AS $$
 DECLARE
-  present timestamptz := clock_timestamp();
-  later boolean;
-  with_priority boolean;
+  present pg_catalog.timestamptz := pg_catalog.clock_timestamp();
+  sleeping pg_catalog.bool;
+  others pg_catalog.bool;  -- there are events for the other tables; null: there are no events at all
 BEGIN
-  SELECT bool_or(execute_at > present), bool_or(priority <> 0) INTO later, with_priority FROM inserted;
-  IF later IS NULL THEN  -- an INSERT of no rows
-    RETURN NULL;
-  END IF;
+  WITH common AS (
+    INSERT INTO spillway.queue (lane, stream_key, seq, event_id)
+    SELECT spillway.lane_of(stream, id), spillway.stream_key(stream),
+           pg_catalog.nextval('spillway.queue_seq'::pg_catalog.regclass), id
+    FROM inserted
+    WHERE execute_at OPERATOR(pg_catalog.<=) present AND NOT spillway.is_ranked(priority, stream)
+  )
+  SELECT armed.last_value OPERATOR(pg_catalog.=) 1,
+         (SELECT pg_catalog.bool_or(execute_at OPERATOR(pg_catalog.>) present
+                                    OR priority OPERATOR(pg_catalog.<>) 0) FROM inserted)
+  INTO sleeping, others FROM spillway.armed;
 
-  IF NOT with_priority THEN
-    INSERT INTO spillway.queue (lane, stream_key, seq, event_id)
-    SELECT spillway.lane_of(ready.stream, ready.id), spillway.stream_key(ready.stream),
-           nextval('spillway.queue_seq'), ready.id
-    FROM (SELECT id, stream FROM inserted WHERE execute_at <= present ORDER BY id) ready;
-  ELSE
-    INSERT INTO spillway.queue (lane, stream_key, seq, event_id)
-    SELECT spillway.lane_of(ready.stream, ready.id), spillway.stream_key(ready.stream),
-           nextval('spillway.queue_seq'), ready.id
-    FROM (SELECT id, stream FROM inserted
-          WHERE execute_at <= present AND NOT spillway.is_ranked(priority, stream) ORDER BY id) ready;
+  IF others THEN
     INSERT INTO spillway.ranked (lane, priority, stream_key, seq, event_id)
-    SELECT spillway.lane_of(ready.stream, ready.id), ready.priority, spillway.stream_key(ready.stream),
-           nextval('spillway.queue_seq'), ready.id
-    FROM (SELECT id, stream, priority FROM inserted
-          WHERE execute_at <= present AND spillway.is_ranked(priority, stream) ORDER BY id) ready;
-  END IF;
-
-  IF later THEN
+    SELECT spillway.lane_of(stream, id), priority, spillway.stream_key(stream),
+           pg_catalog.nextval('spillway.queue_seq'::pg_catalog.regclass), id
+    FROM inserted
+    WHERE execute_at OPERATOR(pg_catalog.<=) present AND spillway.is_ranked(priority, stream);
     INSERT INTO spillway.scheduled (event_id, lane, due_at)
-    SELECT id, spillway.lane_of(stream, id), execute_at FROM inserted WHERE execute_at > present;
+    SELECT id, spillway.lane_of(stream, id), execute_at FROM inserted
+    WHERE execute_at OPERATOR(pg_catalog.>) present;
   END IF;
 
-  IF (SELECT last_value FROM spillway.armed) = 1 THEN
-    PERFORM pg_notify('spillway_events', '');
+  IF sleeping AND others IS NOT NULL THEN
+    PERFORM pg_catalog.pg_notify('spillway_events', '');
   END IF;
   RETURN NULL;
 END $$;
+ALTER FUNCTION spillway.enqueue() RESET search_path;
 
 CREATE VIEW spillway.event_status AS
 SELECT e.id AS event_id,

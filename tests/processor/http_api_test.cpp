@@ -71,9 +71,10 @@ TEST_F(HttpApiTest, BadInputIsExplained) {
   EXPECT_EQ(error("/events", "{}", "text/plain"),
             "415 send the event as Content-Type: application/json");
   EXPECT_EQ(error("/events", R"({"type":"A","x":1})").substr(0, 24), "400 field \"x\" is unknown");
-  EXPECT_EQ(error("/events", R"([{"type":"A"},{"type":"spillway.Broadcast"}])"),
-            "400 type \"spillway.Broadcast\": types that begin with \"spillway.\" are spillway's own; "
-            "choose another name");
+  EXPECT_EQ(
+      error("/events", R"([{"type":"A"},{"type":"spillway.Broadcast"}])"),
+      "400 type \"spillway.Broadcast\": types that begin with \"spillway.\" are spillway's own; "
+      "choose another name");
   EXPECT_EQ(error("/events?wait=x", R"({"type":"A"})"),
             "400 wait takes seconds, 0 to 300, e.g. /events?wait=5");
   EXPECT_EQ(error("/events?wait=1", R"([{"type":"A"}])"), "400 wait takes one event, not an array");

@@ -152,6 +152,55 @@ TEST(Schema, ARoleNeedsInsertOnEventsAndNothingElse) {
   EXPECT_EQ(database.number("SELECT count(*) FROM spillway.scheduled"), 1);
 }
 
+// The trigger runs with its owner's rights and without a search_path of its own.
+TEST(Schema, ACallersSearchPathDoesNotLeadTheTriggerAstray) {
+  Database database;
+  const std::string role = "stranger_" + database.value("SELECT current_database()");
+  database.query("CREATE ROLE " + role + "; GRANT INSERT ON spillway.events TO " + role +
+                 "; CREATE SCHEMA trap AUTHORIZATION " + role);
+  PgConnection session(database.target());
+  session.exec("SET ROLE " + role);
+  // Everything the trigger uses, by the same names and more fitting types.
+  session.exec(R"(
+    SET search_path = trap, pg_catalog;
+    CREATE TABLE trap.seen (who text);
+    CREATE FUNCTION trap.caught() RETURNS boolean LANGUAGE plpgsql AS
+      $f$BEGIN INSERT INTO trap.seen VALUES (current_user); RETURN true; END$f$;
+    CREATE FUNCTION trap.after(timestamptz, timestamptz) RETURNS boolean LANGUAGE sql AS 'SELECT trap.caught()';
+    CREATE FUNCTION trap.small(smallint, int) RETURNS boolean LANGUAGE sql AS 'SELECT trap.caught()';
+    CREATE FUNCTION trap.big(bigint, int) RETURNS boolean LANGUAGE sql AS 'SELECT trap.caught()';
+    CREATE FUNCTION trap.big8(bigint, bigint) RETURNS boolean LANGUAGE sql AS 'SELECT trap.caught()';
+    CREATE OPERATOR trap.<= (LEFTARG = timestamptz, RIGHTARG = timestamptz, FUNCTION = trap.after);
+    CREATE OPERATOR trap.> (LEFTARG = timestamptz, RIGHTARG = timestamptz, FUNCTION = trap.after);
+    CREATE OPERATOR trap.<> (LEFTARG = smallint, RIGHTARG = int, FUNCTION = trap.small);
+    CREATE OPERATOR trap.> (LEFTARG = smallint, RIGHTARG = int, FUNCTION = trap.small);
+    CREATE OPERATOR trap.= (LEFTARG = bigint, RIGHTARG = int, FUNCTION = trap.big);
+    CREATE OPERATOR trap.& (LEFTARG = bigint, RIGHTARG = int, FUNCTION = trap.big);
+    CREATE OPERATOR trap.& (LEFTARG = bigint, RIGHTARG = bigint, FUNCTION = trap.big8);
+    CREATE DOMAIN trap.timestamptz AS pg_catalog.timestamptz CHECK (trap.caught());
+    CREATE DOMAIN trap.bool AS pg_catalog.bool CHECK (trap.caught());
+    CREATE DOMAIN trap.boolean AS pg_catalog.bool CHECK (trap.caught());
+    CREATE FUNCTION trap.clock_timestamp() RETURNS pg_catalog.timestamptz LANGUAGE sql AS
+      'SELECT trap.caught(); SELECT pg_catalog.now()';
+    CREATE FUNCTION trap.nextval(regclass) RETURNS bigint LANGUAGE sql AS 'SELECT trap.caught(); SELECT 1::bigint';
+    CREATE FUNCTION trap.pg_notify(text, text) RETURNS void LANGUAGE sql AS 'SELECT trap.caught()';
+    CREATE FUNCTION trap.hashtextextended(text, bigint) RETURNS bigint LANGUAGE sql AS
+      'SELECT trap.caught(); SELECT 1::bigint';
+    CREATE TABLE trap.inserted (id bigint);)");
+  session.exec(
+      "INSERT INTO spillway.events (type, priority, stream, execute_at) VALUES ('A', 0, NULL, "
+      "pg_catalog.now()), ('A', 5, 's', pg_catalog.now()), ('A', 0, 's', 'infinity')");
+  session.exec("RESET ROLE; SET search_path = public");
+  EXPECT_EQ(session.exec("SELECT count(*) FROM trap.seen").integer(0, 0), 0);
+  EXPECT_EQ(
+      database.value(
+          "SELECT concat_ws(' ', (SELECT count(*) FROM spillway.queue), (SELECT count(*) FROM "
+          "spillway.ranked), (SELECT count(*) FROM spillway.scheduled))"),
+      "1 1 1");
+  session.exec("DROP OWNED BY " + role + " CASCADE");
+  session.exec("DROP ROLE " + role);
+}
+
 TEST(Schema, TheTriggerNotifiesOnlyWhileSomebodySleeps) {
   Database database;
   int heard = 0;
