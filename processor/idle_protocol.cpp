@@ -19,9 +19,10 @@ IdleProtocol::Next IdleProtocol::after(const Look& look) {
   busy_ = 0;
   if (!std::exchange(sweep_, true)) return {Step::look};  // only its own share was empty
   if (!armed_) return {Step::arm};
-  if (look.xmin < bound_) {
-    // Some transaction that was there at the arming still runs. It may be anybody's, and long, so
-    // the pauses grow.
+  if (look.all_lanes && look.xmin >= bound_) bound_ = 0;
+  if (bound_ != 0) {
+    // Some transaction that was there at the arming still runs, or a sibling has a lane. It may be
+    // anybody's, and take long, so the pauses grow.
     const milliseconds now = pause_;
     pause_ = std::min(options_.fallback_poll, pause_ * 3 / 2 + milliseconds(1));
     if (pause_ == options_.fallback_poll) armed_ = false;
@@ -33,10 +34,13 @@ IdleProtocol::Next IdleProtocol::after(const Look& look) {
 
 void IdleProtocol::armed(std::uint64_t bound, std::optional<milliseconds> next_due) {
   armed_ = true;
-  bound_ = bound;
-  rest_ = std::min(options_.fallback_poll,
-                   next_due.value_or(options_.fallback_poll) + milliseconds(1));
-  pause_ = milliseconds(1);
+  new_ = false;
+  if (bound != 0) {
+    bound_ = bound;
+    pause_ = milliseconds(1);
+  }
+  rest_ =
+      std::min(options_.fallback_poll, next_due.value_or(options_.fallback_poll) + milliseconds(1));
 }
 
 }  // namespace spillway

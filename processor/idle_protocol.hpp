@@ -2,9 +2,15 @@
 // decisions of the wake protocol alone, without I/O and without a clock, so that a model can drive
 // them through any interleaving (tests/processor/idle_protocol_test.cpp).
 //
-// Inserts notify only while the queue is armed. Before it sleeps a runner arms, and looks once more.
-// An insert that was in flight at the arming may have read "not armed", so the last look counts only
-// once its xmin has reached the bound: an xid that was given after the arming.
+// Inserts notify only while the queue is armed. Before it sleeps a runner arms, and looks once
+// more. An insert that was in flight when somebody armed may have read "not armed", and will not
+// notify; it is the one who armed that sees to it. It sleeps only after a look that
+//   - has a bound behind it: its xmin has reached an xid that was given after the arming, so that
+//     all who may have read "not armed" have ended; and
+//   - owned every lane: a lane that somebody else held was maybe read from an older snapshot.
+// Until there was such a look the bound is kept, whatever was found in the meantime and however
+// often it arms again. Who finds the queue armed owes nothing, except that a new session may have
+// taken over from one that did.
 //
 // One per connection of a runner, one thread. No errors.
 #pragma once
@@ -27,15 +33,16 @@ class IdleProtocol {
 
   // A look into the queue: a batch that was committed.
   struct Look {
-    std::size_t taken = 0;    // events
-    bool armed = false;       // inserts notified when it began
-    std::uint64_t xmin = 0;   // of a snapshot older than what it read
+    std::size_t taken = 0;   // events
+    bool all_lanes = false;  // it owned every lane
+    bool armed = false;      // inserts notified when it began
+    std::uint64_t xmin = 0;  // of a snapshot older than what it read
   };
 
   enum class Step {
     look,    // again, at once
     disarm,  // there is enough to do: QueueStore::disarm(), then look
-    arm,     // QueueStore::arm(), then armed(), then look
+    arm,     // QueueStore::arm(needs_bound()), then armed(), then look
     pause,   // wait `most` or for a signal, then look
     sleep,   // the same; nothing is left behind
   };
@@ -52,7 +59,10 @@ class IdleProtocol {
   // For pause and sleep, signals count from before the look.
   [[nodiscard]] Next after(const Look& look);
 
-  // What QueueStore::arm() returned.
+  // Whether arming must give a bound even when the queue is armed already.
+  [[nodiscard]] bool needs_bound() const { return new_; }
+
+  // What QueueStore::arm() returned; bound 0: somebody else had armed.
   void armed(std::uint64_t bound, std::optional<std::chrono::milliseconds> next_due);
 
  private:
@@ -60,7 +70,8 @@ class IdleProtocol {
   bool sweep_ = true;  // nothing was found last time
   int busy_ = 0;       // looks in a row that found something
   bool armed_ = false;
-  std::uint64_t bound_ = 0;
+  bool new_ = true;                    // has not armed yet
+  std::uint64_t bound_ = 0;            // that a look must reach; 0: none
   std::chrono::milliseconds rest_{0};  // until the next poll, or something scheduled is due
   std::chrono::milliseconds pause_{1};
 };

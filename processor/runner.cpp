@@ -108,7 +108,8 @@ void Runner::work(PgConnection& connection) {
       shared_.counters->retried.fetch_add(result.retried, std::memory_order_relaxed);
       shared_.counters->dead.fetch_add(result.dead, std::memory_order_relaxed);
     }
-    const IdleProtocol::Next next = idle.after({result.taken, result.armed, result.xmin});
+    const IdleProtocol::Next next =
+        idle.after({result.taken, result.lanes == lane_count, result.armed, result.xmin});
     switch (next.step) {
       case IdleProtocol::Step::look:
         break;
@@ -118,7 +119,7 @@ void Runner::work(PgConnection& connection) {
         shared_.wake->signal();
         break;
       case IdleProtocol::Step::arm: {
-        const QueueStore::Armed state = store.arm();
+        const QueueStore::Armed state = store.arm(idle.needs_bound());
         idle.armed(state.bound, state.next_due);
         shared_.counters->armings.fetch_add(1, std::memory_order_relaxed);
         break;

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cstdlib>
 #include <iostream>
 #include <limits>
 #include <memory>
@@ -18,6 +17,75 @@ namespace {
 
 using std::chrono::milliseconds;
 using Step = IdleProtocol::Step;
+
+IdleProtocol::Look nothing(std::uint64_t xmin, bool all_lanes = true) {
+  return {0, all_lanes, true, xmin};
+}
+IdleProtocol::Look found(std::size_t events) {
+  return {events, false, true, 0};
+}
+
+TEST(IdleProtocol, ArmsLooksOnceMoreAndSleeps) {
+  IdleProtocol idle({});
+  EXPECT_TRUE(idle.needs_bound());
+  EXPECT_EQ(idle.after(nothing(5)).step, Step::arm);
+  idle.armed(7, std::nullopt);
+  EXPECT_FALSE(idle.needs_bound());
+  EXPECT_EQ(idle.after(nothing(6)).step, Step::pause) << "somebody older than the arming runs";
+  EXPECT_EQ(idle.after(nothing(7, false)).step, Step::pause) << "a sibling has a lane";
+  const IdleProtocol::Next last = idle.after(nothing(7));
+  EXPECT_EQ(last.step, Step::sleep);
+  EXPECT_EQ(last.most, milliseconds(1000));
+  EXPECT_EQ(idle.after(nothing(9)).step, Step::arm) << "anew at every poll";
+}
+
+TEST(IdleProtocol, KeepsTheBoundWhateverIsFound) {
+  IdleProtocol idle({});
+  static_cast<void>(idle.after(nothing(5)));
+  idle.armed(7, std::nullopt);
+  EXPECT_EQ(idle.after(found(1)).step, Step::look);
+  EXPECT_FALSE(idle.sweep());
+  EXPECT_EQ(idle.after(nothing(6)).step, Step::look) << "only its own share was empty";
+  EXPECT_TRUE(idle.sweep());
+  EXPECT_EQ(idle.after(nothing(6)).step, Step::arm);
+  idle.armed(0, std::nullopt);
+  EXPECT_EQ(idle.after(nothing(6)).step, Step::pause);
+  EXPECT_EQ(idle.after(nothing(7)).step, Step::sleep);
+}
+
+TEST(IdleProtocol, DisarmsWhenThereIsEnoughToDo) {
+  IdleProtocol idle({});
+  EXPECT_EQ(idle.after(found(64)).step, Step::disarm);
+  EXPECT_EQ(idle.after({64, true, false, 0}).step, Step::look) << "disarmed already";
+  IdleProtocol second({});
+  EXPECT_EQ(second.after(found(1)).step, Step::look);
+  EXPECT_EQ(second.after(found(1)).step, Step::disarm) << "the second in a row";
+}
+
+TEST(IdleProtocol, PausesGrowUpToThePollAndThenItArmsAnew) {
+  IdleProtocol idle({milliseconds(40), 64});
+  static_cast<void>(idle.after(nothing(5)));
+  idle.armed(7, std::nullopt);
+  milliseconds last{0};
+  while (last < milliseconds(40)) {
+    IdleProtocol::Next next = idle.after(nothing(6));
+    if (next.step == Step::arm) {
+      idle.armed(0, std::nullopt);
+      next = idle.after(nothing(6));
+    }
+    ASSERT_EQ(next.step, Step::pause);
+    ASSERT_GT(next.most, last);
+    last = next.most;
+  }
+  EXPECT_EQ(idle.after(nothing(6)).step, Step::arm);
+}
+
+TEST(IdleProtocol, SleepsNoLongerThanUntilSomethingIsDue) {
+  IdleProtocol idle({});
+  static_cast<void>(idle.after(nothing(5)));
+  idle.armed(5, milliseconds(30));
+  EXPECT_EQ(idle.after(nothing(5)).most, milliseconds(31));
+}
 
 // ---------------------------------------------------------------------------------------------
 // A model of PostgreSQL, of those who insert and of those who run, in steps that others may come
@@ -44,32 +112,44 @@ class Random {
 // Wrong protocols, to show that the model would notice.
 enum class Mistake {
   none,
-  no_bound,                  // sleeps whatever transactions still run
-  bound_lost_when_found,     // an arming that finds the queue armed forgets the bound of the last
-  part_of_the_lanes_counts,  // a look that did not get every lane satisfies the bound
-  bound_before_arming,       // the xid is taken before setval, not after
-  signals_read_too_late,     // a signal that came during the look is not noticed
+  no_bound,               // sleeps whatever transactions still run
+  bound_lost_when_found,  // an arming that finds the queue armed forgets the bound of the last
+  bound_lost_with_the_session,  // a new connection that finds the queue armed owes nothing
+  part_of_the_lanes_counts,     // a look that did not get every lane satisfies the bound
+  bound_before_arming,          // the xid is taken before setval, not after
+  signals_read_too_late,        // a signal that came during the look is not noticed
 };
 
 constexpr std::size_t lanes = 3;
 constexpr std::size_t processes = 2;
-constexpr std::size_t runners = 3;  // the first two in one process
+constexpr std::size_t most_runners = 3;  // the first two in one process
 constexpr std::size_t inserters = 3;
-constexpr std::size_t actors = inserters + runners + processes + 1;
+constexpr std::size_t actors = inserters + processes + 1 + most_runners;
 constexpr int most_rows = 24;
 
 class Model {
  public:
   Model(std::uint64_t seed, Mistake mistake) : random_(seed), mistake_(mistake) {
     armed_ = random_.below(2);
-    to_insert_ = 1 + random_.below(6);
+    burst_ = 1u << 2 * random_.below(4);
+    to_insert_ = 1 + random_.below(4);
     for (std::size_t i = 0; i < processes; ++i) marks_[i] = std::make_unique<LaneMarks>(lanes);
-    for (std::size_t i = 0; i < runners; ++i) {
+    runners_.resize(1 + random_.below(most_runners));
+    actors_ = static_cast<unsigned>(actors - most_runners + runners_.size());
+    for (std::size_t i = 0; i < runners_.size(); ++i) {
       runners_[i].process = i < 2 ? 0 : 1;
       runners_[i].first_lane = i % lanes;
     }
+    if (random_.one_in(2)) {  // everybody is asleep already
+      armed_ = 1;
+      for (Runner& one : runners_) {
+        one.idle.armed(0, std::nullopt);
+        static_cast<void>(one.idle.after({}));
+        one.at = Runner::At::wait;
+        one.asleep = true;
+      }
+    }
     owner_.fill(nobody);
-    for (unsigned& patience : patience_) patience = slowness();
   }
 
   // "" when all went well, else what went wrong.
@@ -81,23 +161,14 @@ class Model {
       const unsigned who = next_actor(0);
       if (who < inserters)
         insert(inserters_[who]);
-      else if (who < inserters + runners)
-        advance(runners_[who - inserters], true);
-      else if (who < inserters + runners + processes)
-        deliver(who - inserters - runners);
       else
-        end_ghost();
+        act(who - static_cast<unsigned>(inserters), true);
       if (!trouble_.empty()) return trouble_;
     }
     for (int step = 0; !quiet(); ++step) {
       if (step > 100'000) return "the runners never came to rest";
       const unsigned who = next_actor(inserters);
-      if (who < inserters + runners)
-        advance(runners_[who - inserters], false);
-      else if (who < inserters + runners + processes)
-        deliver(who - inserters - runners);
-      else
-        end_ghost();
+      act(who - static_cast<unsigned>(inserters), false);
       if (!trouble_.empty()) return trouble_;
     }
     for (int row = 0; row < rows_; ++row)
@@ -115,22 +186,35 @@ class Model {
   enum class RowState : std::uint8_t { uncommitted, visible, gone };
 
   struct Inserter {
-    enum class At { idle, event_row, queue_row, read_armed, decide, notify } at = At::idle;
+    enum class At { idle, queue_row, read_armed, decide, notify } at = At::idle;
     std::uint64_t xid = 0;
     bool will_notify = false;
-    int first_row = 0;
     std::array<int, 4> rows{};
     int count = 0;
   };
 
   struct Runner {
     enum class At {
-      begin, snapshot, lock, read_armed, mark, read, remove, commit, unlock, settle, decide,
-      disarm, arm_look, arm_set, arm_bound, wait
+      begin,
+      snapshot,
+      lock,
+      read_armed,
+      mark,
+      read,
+      remove,
+      commit,
+      unlock,
+      settle,
+      decide,
+      disarm,
+      arm_look,
+      arm_set,
+      arm_bound,
+      wait
     } at = At::begin;
     std::size_t process = 0;
     std::size_t first_lane = 0;
-    std::unique_ptr<IdleProtocol> idle = fresh();
+    IdleProtocol idle = fresh();
     std::uint64_t signals = 0;
     std::size_t wanted = lanes;
     std::size_t tried = 0;
@@ -149,20 +233,31 @@ class Model {
     std::uint64_t ghost_xid = 0;
   };
 
-  static std::unique_ptr<IdleProtocol> fresh() {
-    return std::make_unique<IdleProtocol>(IdleProtocol::Options{milliseconds(1000), 2});
-  }
+  static IdleProtocol fresh() { return IdleProtocol({milliseconds(1000), 2}); }
 
-  // Some are much slower than others, for a while: else nothing ever stays in flight while somebody
-  // else goes all the way to sleep.
+  // Anybody may go on alone for a while, or stand still for a while between two steps: else nothing
+  // ever stays in flight while somebody else goes all the way to sleep.
   unsigned next_actor(unsigned first) {
-    if (random_.one_in(64)) patience_[random_.below(actors)] = slowness();
-    for (;;) {
-      const unsigned who = first + random_.below(actors - first);
-      if (patience_[who] == 0 || random_.below(1u << patience_[who]) == 0) return who;
+    ++now_;
+    if (random_.one_in(16))
+      frozen_until_[random_.below(actors_)] = now_ + random_.below(1u << random_.below(11));
+    if (current_ >= first && frozen_until_[current_] <= now_ && !random_.one_in(burst_))
+      return current_;
+    for (int tries = 0;; ++tries) {
+      current_ = first + random_.below(actors_ - first);
+      if (frozen_until_[current_] <= now_) return current_;
+      if (tries > 8) now_ += 8;
     }
   }
-  unsigned slowness() { return random_.one_in(2) ? 0 : 2 * random_.below(4); }
+
+  void act(unsigned who, bool polls) {
+    if (who < processes)
+      deliver(who);
+    else if (who == processes)
+      end_ghost();
+    else
+      advance(runners_[who - processes - 1], polls);
+  }
 
   // ---- transactions
 
@@ -202,7 +297,6 @@ class Model {
         one.xid = begin_xid();
         one.at = At::queue_row;
         return;
-      case At::event_row:
       case At::queue_row: {
         // seq is drawn in the trigger, by when the transaction has its xid.
         const int row = rows_++;
@@ -222,7 +316,8 @@ class Model {
           return;
         }
         if (random_.one_in(8)) {
-          for (int i = 0; i < one.count; ++i) set(one.rows[static_cast<std::size_t>(i)], RowState::gone);
+          for (int i = 0; i < one.count; ++i)
+            set(one.rows[static_cast<std::size_t>(i)], RowState::gone);
           end_xid(one.xid);
           one.at = At::idle;
           return;
@@ -258,7 +353,7 @@ class Model {
       case At::begin:
         one.asleep = false;
         one.signals = wake_[one.process];
-        one.wanted = one.idle->sweep() ? lanes : 1 + random_.below(2);
+        one.wanted = one.idle.sweep() ? lanes : 1 + random_.below(2);
         one.first_lane = (one.first_lane + one.wanted) % lanes + (one.wanted == lanes ? 1 : 0);
         one.tried = 0;
         one.owned.clear();
@@ -351,7 +446,7 @@ class Model {
       case At::arm_look:
         ++armings_;
         if (armed_ == 1 && !needs_bound(one)) {
-          one.idle->armed(0, std::nullopt);
+          one.idle.armed(0, std::nullopt);
           one.at = At::begin;
           return;
         }
@@ -374,12 +469,12 @@ class Model {
           end_xid(one.bound);
         }
         one.bound_gone = false;
-        one.idle->armed(one.bound, std::nullopt);
+        one.idle.armed(one.bound, std::nullopt);
         one.at = At::begin;
         return;
       case At::wait:
         if (one.asleep) {
-          if (wake_[one.process] != one.signals || (polls && random_.one_in(60)))
+          if (wake_[one.process] != one.signals || (polls && random_.one_in(300)))
             one.at = At::begin;
           return;
         }
@@ -388,18 +483,23 @@ class Model {
     }
   }
 
-  [[nodiscard]] bool needs_bound(const Runner&) const { return false; }
+  [[nodiscard]] bool needs_bound(const Runner& one) const {
+    return one.idle.needs_bound() && mistake_ != Mistake::bound_lost_with_the_session;
+  }
 
   void decide(Runner& one) {
     using At = Runner::At;
     IdleProtocol::Look look;
     look.taken = one.taken.size();
+    look.all_lanes = one.owned.size() == lanes ||
+                     (mistake_ == Mistake::part_of_the_lanes_counts && !one.owned.empty());
     look.armed = one.saw_armed;
     look.xmin = one.xmin;
     if (look.taken > 0 && mistake_ == Mistake::bound_lost_when_found) one.bound_gone = true;
+    if (one.bound_gone) look.all_lanes = true;
     if (mistake_ == Mistake::no_bound || one.bound_gone)
       look.xmin = std::numeric_limits<std::uint64_t>::max();
-    const IdleProtocol::Next next = one.idle->after(look);
+    const IdleProtocol::Next next = one.idle.after(look);
     switch (next.step) {
       case Step::look:
         one.at = At::begin;
@@ -424,8 +524,7 @@ class Model {
   // The session is cut in the middle of a look; the server notices at once, or later.
   void lose_connection(Runner& one) {
     one.ghost = true;
-    one.ghost_lanes = one.at < Runner::At::settle ? one.owned : std::vector<std::size_t>{};
-    if (one.at == Runner::At::settle) one.ghost_lanes.clear();
+    if (one.at < Runner::At::settle) one.ghost_lanes = one.owned;
     one.ghost_xid = one.at == Runner::At::commit ? one.xid : 0;
     marks_[one.process]->forget();
     one.idle = fresh();
@@ -459,7 +558,11 @@ class Model {
 
   Random random_;
   Mistake mistake_;
-  std::array<unsigned, actors> patience_{};  // as powers of two
+  std::uint64_t now_ = 0;
+  unsigned actors_ = 0;
+  unsigned current_ = 0;
+  unsigned burst_ = 1;  // steps, about
+  std::array<std::uint64_t, actors> frozen_until_{};
   std::uint64_t next_xid_ = 10;
   std::uint64_t newest_ended_ = 9;
   std::vector<std::uint64_t> running_;
@@ -473,14 +576,18 @@ class Model {
   std::array<std::uint64_t, processes> wake_{};
   std::array<std::unique_ptr<LaneMarks>, processes> marks_;
   std::array<Inserter, inserters> inserters_;
-  std::array<Runner, runners> runners_;
+  std::vector<Runner> runners_;
   std::string trouble_;
   int armings_ = 0;
   int sleeps_ = 0;
   int done_ = 0;
 };
 
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr std::uint64_t interleavings = 50'000;
+#else
 constexpr std::uint64_t interleavings = 1'000'000;
+#endif
 
 struct Tally {
   std::uint64_t runs = 0;
@@ -495,13 +602,29 @@ Tally explore(Mistake mistake) {
   while (tally.runs < interleavings && tally.trouble.empty()) {
     Model model(++tally.runs, mistake);
     const std::string trouble = model.run();
-    if (!trouble.empty()) tally.trouble = "interleaving " + std::to_string(tally.runs) + ": " + trouble;
+    if (!trouble.empty())
+      tally.trouble = "interleaving " + std::to_string(tally.runs) + ": " + trouble;
     tally.armings += static_cast<std::uint64_t>(model.armings());
     tally.sleeps += static_cast<std::uint64_t>(model.sleeps());
     tally.events += static_cast<std::uint64_t>(model.events());
   }
   return tally;
 }
+
+class Mistaken : public testing::TestWithParam<Mistake> {};
+
+TEST_P(Mistaken, IsNoticed) {
+  if (interleavings < 1'000'000) GTEST_SKIP() << "too few interleavings under a sanitizer";
+  const Tally tally = explore(GetParam());
+  EXPECT_NE(tally.trouble, "");
+  std::cout << "[   model  ] " << tally.trouble << std::endl;
+}
+INSTANTIATE_TEST_SUITE_P(IdleProtocol, Mistaken,
+                         testing::Values(Mistake::no_bound, Mistake::bound_lost_when_found,
+                                         Mistake::bound_lost_with_the_session,
+                                         Mistake::part_of_the_lanes_counts,
+                                         Mistake::bound_before_arming,
+                                         Mistake::signals_read_too_late));
 
 TEST(IdleProtocol, NoEventWaitsForThePollInAMillionInterleavings) {
   const Tally tally = explore(Mistake::none);
