@@ -34,7 +34,7 @@ constexpr int writers = 3;
 
 std::uint64_t wanted_cycles() {
   const char* given = std::getenv("SPILLWAY_ARM_CYCLES");  // NOLINT(concurrency-mt-unsafe)
-  return given != nullptr ? std::stoull(given) : 2'000;
+  return given != nullptr ? std::stoull(given) : 1'000;
 }
 
 // Two of them in one process, as it were, and one in another: a listener and marks of their own.

@@ -93,6 +93,44 @@ const Rule rules[] = {
      " WHERE NOT EXISTS (SELECT FROM spillway.events e WHERE e.id = b.event_id)"},
 };
 
+// What a product that fails would leave behind.
+const Rule spoilers[] = {
+    {"an effect is lost", "DELETE FROM handled WHERE n = (SELECT max(n) FROM handled)"},
+    {"an effect is done twice",
+     "INSERT INTO handled (mark, event_id, stream, attempt)"
+     " SELECT mark, event_id, stream, attempt FROM handled ORDER BY n LIMIT 1"},
+    {"an effect of something rolled back",
+     "INSERT INTO handled (mark, event_id, attempt) VALUES ('nobody', 0, 1)"},
+    {"two events of a stream change places",
+     "WITH s AS (SELECT stream FROM handled WHERE stream LIKE 'own:%' GROUP BY 1"
+     "           HAVING count(*) > 1 LIMIT 1),"
+     " two AS (SELECT min(n) AS a, max(n) AS b FROM handled JOIN s USING (stream))"
+     " UPDATE handled h SET event_id = o.event_id, mark = o.mark FROM two, handled o"
+     " WHERE (h.n = two.a AND o.n = two.b) OR (h.n = two.b AND o.n = two.a)"},
+    {"two versions of a stream change places",
+     "WITH s AS (SELECT stream FROM handled WHERE stream LIKE 'shared:%' GROUP BY 1"
+     "           HAVING count(*) > 1 LIMIT 1),"
+     " two AS (SELECT min(n) AS a, max(n) AS b FROM handled JOIN s USING (stream))"
+     " UPDATE handled h SET event_id = o.event_id, mark = o.mark FROM two, handled o"
+     " WHERE (h.n = two.a AND o.n = two.b) OR (h.n = two.b AND o.n = two.a)"},
+    {"a position is missing",
+     "DELETE FROM spillway.broadcasts WHERE position = (SELECT max(position) / 2 FROM "
+     "spillway.broadcasts)"},
+    {"the last position is missing",
+     "DELETE FROM spillway.broadcasts WHERE position = (SELECT max(position) FROM "
+     "spillway.broadcasts)"},
+    {"a broadcast goes to another channel",
+     "UPDATE spillway.broadcasts SET channel = 'Feed:99' WHERE position = 1"},
+    {"a good event is dead",
+     "INSERT INTO spillway.dead_letters (event_id, error, attempts)"
+     " SELECT event_id, 'spoilt', 1 FROM handled LIMIT 1"},
+    {"an event is left behind",
+     "INSERT INTO spillway.scheduled (event_id, lane, due_at)"
+     " SELECT event_id, 0, now() FROM handled LIMIT 1"},
+    {"an event comes before its time",
+     "UPDATE handled SET at = '2001-01-01' WHERE n = (SELECT max(n) FROM handled)"},
+};
+
 class Checker {
  public:
   explicit Checker(Database& database) : database_(database) {}
@@ -225,6 +263,20 @@ class Checker {
 };
 
 }  // namespace
+
+std::vector<std::string> unnoticed(Database& database) {
+  std::vector<std::string> missed;
+  for (const Rule& spoiler : spoilers) {
+    Checker checker(database);
+    database.query("BEGIN");
+    const std::size_t spoilt = database.query(spoiler.sql).affected();
+    checker.rules_hold();
+    database.query("ROLLBACK");
+    if (spoilt > 0 && checker.findings.faults.empty())
+      missed.push_back(std::string("the checker does not notice that ") + spoiler.fault);
+  }
+  return missed;
+}
 
 std::vector<Seen> wanted(Database& database, const Audience& audience) {
   return test::broadcasts_where(

@@ -37,4 +37,8 @@ std::vector<test::Seen> wanted(test::Database& database, const Audience& audienc
 Findings check(test::Database& database, const std::vector<std::unique_ptr<Writer>>& writers,
                const std::vector<Audience>& audiences);
 
+// Spoils what check() has found good, in ways that it must notice, and takes that back. Returns
+// what went unnoticed. The database must not be in use any more.
+std::vector<std::string> unnoticed(test::Database& database);
+
 }  // namespace spillway::torture

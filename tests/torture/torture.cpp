@@ -378,6 +378,7 @@ Findings Torture::run() {
     place->terminate();
     for (const std::string& trouble : place->troubles()) rest.faults.push_back(trouble);
   }
+  if (findings.faults.empty()) findings.faults = unnoticed(database_);
   findings.faults.insert(findings.faults.begin(), rest.faults.begin(), rest.faults.end());
   return findings;
 }
