@@ -70,6 +70,7 @@ BatchResult Batch::run(std::span<const int> order, std::size_t lanes, std::size_
   store_.begin();
   try {
     const OwnedLanes owned = store_.own_lanes(order, lanes);
+    result.lanes = owned.lanes.size();
     result.xmin = owned.xmin;
     result.armed = owned.armed;
     if (owned.lanes.empty()) {

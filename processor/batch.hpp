@@ -54,6 +54,7 @@ struct BatchResult {
   std::size_t retried = 0;
   std::size_t dead = 0;
   std::size_t held = 0;
+  std::size_t lanes = 0;   // owned
   std::uint64_t xmin = 0;  // see QueueStore::arm
   bool scheduled_moved = false;
   bool armed = false;    // inserts notify

@@ -494,7 +494,7 @@ void QueueStore::release_streams(std::span<const std::string> streams) {
   session_.run(release_streams_sql, {(array += '}').c_str()});
 }
 
-QueueStore::Armed QueueStore::arm() {
+QueueStore::Armed QueueStore::arm(bool bound) {
   const Rows rows = session_.exec(
       "SELECT last_value, ceil(1000 * extract(epoch FROM least("
       "   (SELECT min(due_at) FROM spillway.scheduled),"
@@ -503,8 +503,9 @@ QueueStore::Armed QueueStore::arm() {
   Armed armed;
   if (!rows.is_null(0, 1))
     armed.next_due = std::chrono::milliseconds(std::max<std::int64_t>(0, rows.integer(0, 1)));
-  if (rows.integer(0, 0) == 1) return armed;
-  session_.exec("SELECT setval('spillway.armed', 1)");
+  const bool already = rows.integer(0, 0) == 1;
+  if (already && !bound) return armed;
+  if (!already) session_.exec("SELECT setval('spillway.armed', 1)");
   // An xid given after the arming: an insert that read 0 just before has a lower one, and is waited
   // for. A transaction of its own, because setval gives its own transaction an xid before it acts.
   armed.bound = session_.exec("SELECT pg_current_xact_id()").integer<std::uint64_t>(0, 0);

@@ -15,13 +15,8 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
-// NOTIFY is a hint; this is the guarantee.
-constexpr milliseconds fallback_poll{1000};
-
-// From this many events on, or at the second batch in a row, inserts need not notify any more.
-constexpr std::size_t busy_batch = 64;
-
-// Every kind of turn has come several times.
+// Looks in a row that may leave everything to another turn: every kind of turn has come several
+// times.
 constexpr int longest_blocked = 64;
 
 milliseconds since(steady_clock::time_point begin) {
@@ -77,31 +72,24 @@ void Runner::sleep(milliseconds most) {
     shared_.wake->wait(shared_.wake->count(), left);
 }
 
-// The loop of a connection. Asleep means: armed, and a whole sweep after that found nothing. The
-// sweep counts only once its xmin has reached an xid given after the arming: an insert that was in
-// flight then may have read "not armed".
+// The loop of a connection; idle_protocol.hpp says what follows a batch.
 void Runner::work(PgConnection& connection) {
   std::random_device seed;
   Batch batch(connection, *shared_.handlers, *shared_.marks, shared_.batch, shared_.sinks,
               (static_cast<std::uint64_t>(seed()) << 32) ^ seed());
   QueueStore store(connection);
   BatchSize size(shared_.most_events);
+  IdleProtocol idle(shared_.idle);
   bool careful = false;
-  bool sweep = true;  // take every lane that is free: nothing was found last time
-  int busy = 0;       // batches in a row that found something
-  int blocked = 0;    // batches in a row that must leave it to another turn
+  int blocked = 0;  // looks in a row that must leave it to another turn
   int troubles = 0;
   std::size_t first_lane = static_cast<std::size_t>(number_) * 3 % lane_count;
-  bool armed = false;
-  std::uint64_t armed_bound = 0;
-  milliseconds rest = fallback_poll;  // until the next poll, or something scheduled is due
-  milliseconds pause{1};
 
   while (!stopping_) {
     const std::uint64_t signals = shared_.wake->count();
     const auto share = static_cast<std::size_t>(std::max(
         1, (lane_count + shared_.live_runners() - 1) / std::max(1, shared_.live_runners())));
-    const std::size_t lanes = sweep ? lane_count : share;
+    const std::size_t lanes = idle.sweep() ? lane_count : share;
     std::vector<int> order(lane_count);
     for (std::size_t i = 0; i < order.size(); ++i)
       order[i] = static_cast<int>((first_lane + i) % lane_count);
@@ -119,46 +107,35 @@ void Runner::work(PgConnection& connection) {
     careful = false;
 
     if (result.taken > 0) {
-      blocked = 0;
       size.succeeded(result.taken, since(begin));
       shared_.counters->batches.fetch_add(1, std::memory_order_relaxed);
       shared_.counters->done.fetch_add(result.done, std::memory_order_relaxed);
       shared_.counters->retried.fetch_add(result.retried, std::memory_order_relaxed);
       shared_.counters->dead.fetch_add(result.dead, std::memory_order_relaxed);
-      ++busy;
-      sweep = false;
-      armed = false;
-      // Whoever armed it: a sibling that sleeps arms it anew at every poll.
-      if (result.armed && (busy > 1 || result.taken >= busy_batch)) {
+    }
+    blocked = result.blocked ? blocked + 1 : 0;
+    if (blocked > 0 && blocked < longest_blocked) continue;
+    const IdleProtocol::Next next =
+        idle.after({result.taken, result.lanes == lane_count, result.armed, result.xmin});
+    switch (next.step) {
+      case IdleProtocol::Step::look:
+        break;
+      case IdleProtocol::Step::disarm:
         store.disarm();
         // There is more than one runner's worth: the siblings need not wait for their poll.
         shared_.wake->signal();
+        break;
+      case IdleProtocol::Step::arm: {
+        const QueueStore::Armed state = store.arm(idle.needs_bound());
+        idle.armed(state.bound, state.next_due);
+        shared_.counters->armings.fetch_add(1, std::memory_order_relaxed);
+        break;
       }
-      continue;
+      case IdleProtocol::Step::pause:
+      case IdleProtocol::Step::sleep:
+        shared_.wake->wait(signals, next.most);
+        break;
     }
-    if (result.blocked && ++blocked < longest_blocked) continue;
-    blocked = 0;
-    busy = 0;
-    if (!std::exchange(sweep, true)) continue;  // only its own share was empty: look everywhere
-
-    if (!armed) {
-      const QueueStore::Armed state = store.arm();
-      armed = true;
-      armed_bound = state.bound;
-      rest = std::min(fallback_poll, state.next_due.value_or(fallback_poll) + milliseconds(1));
-      pause = milliseconds(1);
-      continue;  // and look once more
-    }
-    if (result.xmin < armed_bound) {
-      // Some transaction that was there at the arming still runs. It may be anybody's, and long, so
-      // the pauses grow.
-      shared_.wake->wait(signals, pause);
-      pause = std::min(fallback_poll, pause * 3 / 2 + milliseconds(1));
-      if (pause == fallback_poll) armed = false;
-      continue;
-    }
-    shared_.wake->wait(signals, rest);
-    armed = false;  // re-arm at every poll: a worker that died disarmed costs one poll at most
   }
 }
 

@@ -14,6 +14,7 @@
 
 #include "processor/batch.hpp"
 #include "processor/handler_set.hpp"
+#include "processor/idle_protocol.hpp"
 #include "processor/lane_marks.hpp"
 #include "processor/pg_connection.hpp"
 #include "processor/wake.hpp"
@@ -26,6 +27,7 @@ struct RunnerCounters {
   std::atomic<std::uint64_t> done{0};
   std::atomic<std::uint64_t> retried{0};
   std::atomic<std::uint64_t> dead{0};
+  std::atomic<std::uint64_t> armings{0};  // times a runner got ready to sleep
 };
 
 // What runners of one process share. Everything in it is thread-safe and outlives them.
@@ -41,6 +43,7 @@ struct RunnerShared {
   BatchOptions batch;
   BatchSinks sinks;
   std::size_t most_events = 1000;  // of a batch
+  IdleProtocol::Options idle;
 };
 
 class Runner {

@@ -291,6 +291,7 @@ TEST_F(QueueStoreTest, ArmingTellsWhatIsDueNext) {
   database.query("SELECT setval('spillway.armed', 0)");
   EXPECT_FALSE(store.arm().next_due.has_value());
   EXPECT_EQ(store.arm().bound, 0u) << "armed already";
+  EXPECT_GT(store.arm(true).bound, 0u) << "asked for";
   EXPECT_EQ(database.number("SELECT last_value FROM spillway.armed"), 1);
   database.query(
       "INSERT INTO spillway.events (type, execute_at) VALUES ('A', now() + interval '100 "

@@ -65,6 +65,7 @@ const fs::path& scratch_folder() {
 const std::vector<std::string>& server_settings() {
   // A killed process loses nothing without fsync; only a killed machine would.
   static const std::vector<std::string> settings{"fsync = off", "max_connections = 200",
+                                                 "max_prepared_transactions = 20",
                                                  "autovacuum_naptime = '5s'"};
   return settings;
 }
@@ -104,6 +105,22 @@ std::string Database::value(const std::string& sql) {
 
 long long Database::number(const std::string& sql) {
   return std::stoll(value(sql));
+}
+
+bool drained(Database& database) {
+  return database.value(
+             "SELECT NOT EXISTS (SELECT FROM spillway.queue) AND NOT EXISTS (SELECT FROM "
+             "spillway.ranked) AND NOT EXISTS (SELECT FROM "
+             "spillway.waiting) AND NOT EXISTS (SELECT FROM spillway.scheduled)") == "t";
+}
+
+std::string sql_quoted(const std::string& text) {
+  std::string quoted = "'";
+  for (const char c : text) {
+    if (c == '\'') quoted += '\'';
+    quoted += c;
+  }
+  return quoted += '\'';
 }
 
 }  // namespace spillway::test

@@ -44,4 +44,10 @@ class Database {
   std::unique_ptr<PgConnection> connection_;
 };
 
+// Nothing is queued, waits or is scheduled.
+bool drained(Database& database);
+
+// Text as an SQL literal.
+std::string sql_quoted(const std::string& text);
+
 }  // namespace spillway::test

@@ -126,12 +126,18 @@ Worker::Worker(const std::string& database_url, std::vector<std::string> options
 }
 
 void Worker::wait_until_ready() {
-  const bool ready = eventually([&] {
+  const bool is_ready = eventually([&] {
     if (!process_->running()) throw std::runtime_error("the worker ended: " + process_->errors());
-    return std::filesystem::exists(port_file_);
+    return ready();
   });
-  if (!ready) throw std::runtime_error("the worker is not ready: " + process_->errors());
+  if (!is_ready) throw std::runtime_error("the worker is not ready: " + process_->errors());
+}
+
+bool Worker::ready() {
+  if (port_ != 0) return true;
+  if (!std::filesystem::exists(port_file_)) return false;
   port_ = std::stoi(read_file(port_file_));
+  return true;
 }
 
 void Worker::kill() {

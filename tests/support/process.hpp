@@ -56,6 +56,8 @@ class Worker {
 
   // Blocks until it serves streams, or throws with what it wrote.
   void wait_until_ready();
+  // Without waiting; port() is known once it is true.
+  [[nodiscard]] bool ready();
   [[nodiscard]] int port() const { return port_; }
   Process& process() { return *process_; }
   void kill();                // SIGKILL, and waits

@@ -12,7 +12,7 @@
 #include <sstream>
 
 #include "processor/queue_store.hpp"
-#include "tests/system/subscriber.hpp"
+#include "tests/support/subscriber.hpp"
 #include "tests/system/support.hpp"
 
 namespace spillway::test {

@@ -7,7 +7,7 @@
 #include <mutex>
 #include <set>
 
-#include "tests/system/subscriber.hpp"
+#include "tests/support/subscriber.hpp"
 #include "tests/system/support.hpp"
 
 namespace spillway::test {

@@ -6,7 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <regex>
 
-#include "tests/system/subscriber.hpp"
+#include "tests/support/subscriber.hpp"
 #include "tests/system/support.hpp"
 
 namespace spillway::test {

@@ -2,9 +2,7 @@
 
 #include <gtest/gtest.h>
 
-#include <cstdlib>
 #include <fstream>
-#include <iostream>
 #include <sstream>
 
 namespace spillway::test {
@@ -29,20 +27,6 @@ void load_example(Database& database) {
   database.query(text.str());
 }
 
-std::uint64_t printed_seed() {
-  const char* given = std::getenv("SPILLWAY_TEST_SEED");  // NOLINT(concurrency-mt-unsafe)
-  const std::uint64_t seed = given != nullptr ? std::stoull(given) : std::random_device{}();
-  std::cout << "[   seed   ] SPILLWAY_TEST_SEED=" << seed << std::endl;
-  return seed;
-}
-
-bool drained(Database& database) {
-  return database.value(
-             "SELECT NOT EXISTS (SELECT FROM spillway.queue) AND NOT EXISTS (SELECT FROM "
-             "spillway.ranked) AND NOT EXISTS (SELECT FROM spillway.waiting) AND NOT EXISTS "
-             "(SELECT FROM spillway.scheduled)") == "t";
-}
-
 Refusal refusal_of(SqlSession& session, const std::string& sql) {
   try {
     session.exec(sql);
@@ -57,15 +41,6 @@ std::string url_as(const Database& database, const std::string& user) {
   const std::string server_user = "user=postgres";
   url.replace(url.find(server_user), server_user.size(), "user=" + user);
   return url;
-}
-
-std::string sql_quoted(const std::string& text) {
-  std::string quoted = "'";
-  for (const char c : text) {
-    if (c == '\'') quoted += '\'';
-    quoted += c;
-  }
-  return quoted += '\'';
 }
 
 }  // namespace spillway::test

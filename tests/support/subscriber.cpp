@@ -1,4 +1,4 @@
-#include "tests/system/subscriber.hpp"
+#include "tests/support/subscriber.hpp"
 
 #include <algorithm>
 #include <chrono>
@@ -11,8 +11,12 @@ namespace spillway::test {
 
 using namespace std::chrono_literals;
 
-Subscriber::Subscriber(std::string target, std::function<int()> port)
-    : target_(std::move(target)), port_(std::move(port)), thread_([this] { run(); }) {}
+Subscriber::Subscriber(std::string target, std::function<int()> port, SubscriberHabits habits)
+    : target_(std::move(target)),
+      port_(std::move(port)),
+      habits_(std::move(habits)),
+      random_(habits_.seed),
+      thread_([this] { run(); }) {}
 
 Subscriber::~Subscriber() {
   stopping_ = true;
@@ -27,6 +31,11 @@ std::size_t Subscriber::count() const {
 std::vector<Seen> Subscriber::seen() const {
   const std::scoped_lock lock(mutex_);
   return seen_;
+}
+
+std::vector<std::size_t> Subscriber::connection_starts() const {
+  const std::scoped_lock lock(mutex_);
+  return connection_starts_;
 }
 
 std::vector<std::string> Subscriber::surprises() const {
@@ -46,14 +55,25 @@ void Subscriber::run() {
 }
 
 void Subscriber::follow(int port) {
-  SseClient client(port, target_, last_id_);
+  SseClient client(port, target_, last_id_.empty() ? habits_.first_id : last_id_);
   bool opened = false;
+  const auto up_to = [this](unsigned long long most) {
+    return std::uniform_int_distribution<unsigned long long>(0, most)(random_);
+  };
+  auto frames_left = habits_.leaves_after == 0 ? ~0ull : up_to(2 * habits_.leaves_after);
   while (!stopping_) {
     const auto frame = client.next(100ms);
     if (!frame) {
       if (client.ended()) return;
       continue;
     }
+    if (frames_left-- == 0) {  // and this frame as if it had never come
+      if (habits_.away.count() > 0)
+        std::this_thread::sleep_for(std::chrono::milliseconds(
+            up_to(static_cast<unsigned long long>(habits_.away.count()))));
+      return;
+    }
+    if (habits_.pause.count() > 0) std::this_thread::sleep_for(habits_.pause);
     const std::scoped_lock lock(mutex_);
     if (frame->id.empty()) surprises_.push_back("a frame without an id: " + frame->data);
     if (frame->event == "reset") surprises_.push_back("reset: " + frame->data);
@@ -62,12 +82,15 @@ void Subscriber::follow(int port) {
         surprises_.push_back("the first frame is not `connected` but " + frame->event);
       if (!last_id_.empty() && frame->id != last_id_)
         surprises_.push_back("resumed from " + last_id_ + ", but it starts at " + frame->id);
+      if (!connected_) started_at_ = frame->position();
+      connection_starts_.push_back(seen_.size());
       ++connections_;
       connected_ = true;
     } else {
       seen_.push_back({frame->position(), frame->event, frame->data});
     }
     last_id_ = frame->id;
+    position_ = frame->position();
   }
 }
 

@@ -1,0 +1,79 @@
+// What a runner does after each look into the queue: look again, disarm, arm, pause or sleep. The
+// decisions of the wake protocol alone, without I/O and without a clock, so that a model can drive
+// them through any interleaving (tests/processor/idle_protocol_test.cpp).
+//
+// Inserts notify only while the queue is armed. Before it sleeps a runner arms, and looks once
+// more. An insert that was in flight when somebody armed may have read "not armed", and will not
+// notify; it is the one who armed that sees to it. It sleeps only after a look that
+//   - has a bound behind it: its xmin has reached an xid that was given after the arming, so that
+//     all who may have read "not armed" have ended; and
+//   - owned every lane: a lane that somebody else held was maybe read from an older snapshot.
+// Until there was such a look the bound is kept, whatever was found in the meantime and however
+// often it arms again. Who finds the queue armed owes nothing, except that a new session may have
+// taken over from one that did.
+//
+// One per connection of a runner, one thread. No errors.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+
+namespace spillway {
+
+class IdleProtocol {
+ public:
+  struct Options {
+    // NOTIFY is a hint; this is the guarantee.
+    std::chrono::milliseconds fallback_poll{1000};
+    // From this many events on, or at the second batch in a row, inserts need not notify any more.
+    std::size_t busy_batch = 64;
+  };
+
+  // A look into the queue: a batch that was committed.
+  struct Look {
+    std::size_t taken = 0;   // events
+    bool all_lanes = false;  // it owned every lane
+    bool armed = false;      // inserts notified when it began
+    std::uint64_t xmin = 0;  // of a snapshot older than what it read
+  };
+
+  enum class Step {
+    look,    // again, at once
+    disarm,  // there is enough to do: QueueStore::disarm(), then look
+    arm,     // QueueStore::arm(needs_bound()), then armed(), then look
+    pause,   // wait `most` or for a signal, then look
+    sleep,   // the same; nothing is left behind
+  };
+  struct Next {
+    Step step = Step::look;
+    std::chrono::milliseconds most{0};
+  };
+
+  explicit IdleProtocol(Options options) : options_(options) {}
+
+  // Whether the next look takes every lane that is free, or only this runner's share.
+  [[nodiscard]] bool sweep() const { return sweep_; }
+
+  // For pause and sleep, signals count from before the look.
+  [[nodiscard]] Next after(const Look& look);
+
+  // Whether arming must give a bound even when the queue is armed already.
+  [[nodiscard]] bool needs_bound() const { return new_; }
+
+  // What QueueStore::arm() returned; bound 0: somebody else had armed.
+  void armed(std::uint64_t bound, std::optional<std::chrono::milliseconds> next_due);
+
+ private:
+  Options options_;
+  bool sweep_ = true;  // nothing was found last time
+  int busy_ = 0;       // looks in a row that found something
+  bool armed_ = false;
+  bool new_ = true;                    // has not armed yet
+  std::uint64_t bound_ = 0;            // that a look must reach; 0: none
+  std::chrono::milliseconds rest_{0};  // until the next poll, or something scheduled is due
+  std::chrono::milliseconds pause_{1};
+};
+
+}  // namespace spillway
