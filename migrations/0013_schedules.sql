@@ -400,6 +400,9 @@ BEGIN
       problem := format('%s (SQLSTATE %s)', SQLERRM, SQLSTATE);
       UPDATE spillway.schedules SET last_error = problem
       WHERE name = due.name AND last_error IS DISTINCT FROM problem;
+      -- Somebody holds a lock. The others come first at the next call, instead of waiting each in
+      -- turn at this one.
+      EXIT WHEN SQLSTATE = '55P03';
     END;
   END LOOP;
   IF taken = most AND moved > 0 THEN

@@ -612,6 +612,31 @@ TEST_F(RunSchedules, AnEventThatATriggerLeavesOutIsNotTriedAgain) {
             "tick 2026-01-31T03:00:00Z made no event: a trigger on spillway.events left it out");
 }
 
+TEST_F(RunSchedules, ALockThatSomebodyHoldsIsNotWaitedForByEachOfThemInTurn) {
+  database.query(
+      "CREATE TABLE held (n int);"
+      "CREATE FUNCTION need_it() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN"
+      " IF NEW.context->>'schedule' <> 'c' THEN INSERT INTO held VALUES (1); END IF;"
+      " RETURN NEW; END$$;"
+      "CREATE TRIGGER need_it BEFORE INSERT ON spillway.events FOR EACH ROW EXECUTE FUNCTION "
+      "need_it();"
+      "ALTER FUNCTION spillway.run_schedules(timestamptz) SET lock_timeout = '50ms'");
+  for (const char* name : {"a", "b", "c"}) add(name, "0 * * * *", "2026-01-31 03:00+00");
+  PgConnection holder(database.target());
+  holder.exec("BEGIN; LOCK TABLE held IN ACCESS EXCLUSIVE MODE");
+  run("2026-01-31 03:00:01+00");
+  EXPECT_EQ(events(), "");
+  EXPECT_EQ(database.value("SELECT string_agg(name || ': ' || last_error, '; ') FROM "
+                           "spillway.schedules"),
+            "a: canceling statement due to lock timeout (SQLSTATE 55P03)");
+  run("2026-01-31 03:00:02+00");  // now b
+  run("2026-01-31 03:00:03+00");
+  EXPECT_EQ(events(), "c@2026-01-31T03:00:00Z");
+  holder.exec("COMMIT");
+  EXPECT_EQ(run("2026-01-31 03:00:04+00"), "2026-01-31 04:00:00+00");
+  EXPECT_EQ(events(), "a@2026-01-31T03:00:00Z b@2026-01-31T03:00:00Z");
+}
+
 TEST_F(RunSchedules, MoreThanOneCallTakesAreAskedForAgain) {
   database.query(
       "INSERT INTO spillway.schedules (name, cron, type, next_at) SELECT 's' || g, '0 0 * * *',"
