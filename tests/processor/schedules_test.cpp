@@ -100,6 +100,11 @@ TEST(Cron, AnAppointedHourThatIsLeftOutComesRightAfterTheGapOnce) {
             "03 02:15+630, 04 02:30+660, 05 02:15+660");
   EXPECT_EQ(ticks(database, "0 0 * * *", "America/Santiago", "2026-09-05 00:00+00", 3),
             "05 00:00-240, 06 01:00-180, 07 00:00-180");
+  // Asked for long before.
+  EXPECT_EQ(ticks(database, "30 2 * * SUN", "Europe/Berlin", "2026-03-22 03:00+00", 2),
+            "29 03:00+120, 05 02:30+120");
+  EXPECT_EQ(ticks(database, "30 2 29 3 *", "Europe/Berlin", "2025-04-01 00:00+00", 1),
+            "29 03:00+120");
 }
 
 TEST(Cron, AnAppointedHourThatIsRepeatedComesTheFirstTimeOnly) {
@@ -290,14 +295,18 @@ TEST(Cron, RandomExpressionsTickWhenADaemonThatLooksEveryMinuteWould) {
       }
       std::string day = random_field(random, 1, daemon.days);
       std::string month = random_field(random, 1, daemon.months);
-      const std::string weekday = random_field(random, 0, daemon.weekdays);
+      std::string weekday = random_field(random, 0, daemon.weekdays);
       if (seed % 2 == 0) {  // most schedules come every month
         daemon.months.set();
         month = "*";
       }
-      if (seed % 3 == 0) {
+      if (seed % 3 == 0 || seed >= 7) {
         daemon.days.set();
         day = "*";
+      }
+      if (seed >= 7) {  // and some every day, those too on which clocks are moved
+        daemon.weekdays.set();
+        weekday = "*";
       }
       daemon.either = day[0] != '*' && weekday[0] != '*';
       const std::string cron = minute + " " + hour + " " + day + " " + month + " " + weekday;
@@ -317,6 +326,7 @@ TEST(Cron, RandomExpressionsTickWhenADaemonThatLooksEveryMinuteWould) {
       for (const auto& change : offsets) {
         ask(change.first - 1440 + pick(1440));
         ask(change.first);
+        ask(change.first - pick(20 * 1440));
         for (int i = 0; i < 4; ++i) ask(change.first - 240 + pick(480));
       }
       std::string array = "{";
