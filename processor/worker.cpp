@@ -25,6 +25,7 @@
 #include "processor/outbox_reader.hpp"
 #include "processor/outbox_replay.hpp"
 #include "processor/runner.hpp"
+#include "processor/schedules.hpp"
 #include "processor/webhook_sender.hpp"
 #include "sse/hub.hpp"
 #include "sse/server.hpp"
@@ -225,7 +226,10 @@ int run_worker(const WorkerOptions& options) {
   const auto keep_up = [&upkeep](std::vector<MaintenanceTask> tasks) {
     std::move(tasks.begin(), tasks.end(), std::back_inserter(upkeep));
   };
-  if (options.run_handlers) keep_up(worker_upkeep());
+  if (options.run_handlers) {
+    keep_up(schedule_upkeep(log));
+    keep_up(worker_upkeep());
+  }
   if (options.serve_streams) keep_up(stream_upkeep());
   Maintenance maintenance(options.target, std::move(upkeep), log);
   maintenance.start();
