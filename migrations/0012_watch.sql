@@ -94,12 +94,11 @@ END $$;
 
 -- The trigger function. Definer rights, so that whoever changes the table needs no right on spillway; it is
 -- the table's owner who must be allowed to insert events. UTC and the like: an event looks the same
--- whichever session made it. No nested loops: plans are kept, and one that was made for a single row must
--- not meet a hundred thousand.
+-- whichever session made it.
 CREATE FUNCTION spillway.row_change() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' SET bytea_output = 'hex' SET extra_float_digits = 1
-SET intervalstyle = 'postgres' SET enable_nestloop = off SET jit = off AS $$
+SET intervalstyle = 'postgres' AS $$
 DECLARE
   settings jsonb := TG_ARGV[0];
   op text := lower(TG_OP);
@@ -108,20 +107,23 @@ DECLARE
   template_format text := regexp_replace(replace(template, '%', '%%'), '\{[^{}]*\}', '%s', 'g');
   template_columns text[] := spillway.template_columns(template);
   condition jsonpath := settings ->> 'condition';
-  hidden text[] := '{}';
-  unpaired boolean := false;
   t record;
+  row_count int;           -- 0, 1, or 2 for more
+  unpaired boolean := false;
+  selected text := 'r.*';  -- what travels, as a list of SQL expressions
   listed text[];
-  selected text;
+  hidden text[];           -- selected, but not for the payload
   key text;
-  source text;
+  changes text;            -- a query for op, before and after
+  before jsonb;
+  after jsonb;
 BEGIN
   -- A name that no transition table bears would be looked up among the temporary tables of the session.
   SELECT tg.tgoldtable, tg.tgnewtable, c.relkind, c.relowner INTO t
   FROM pg_trigger tg JOIN pg_class c ON c.oid = tg.tgrelid WHERE tg.tgrelid = TG_RELID AND tg.tgname = TG_NAME;
   IF TG_LEVEL <> 'STATEMENT' OR TG_WHEN <> 'AFTER'
-     OR t.tgoldtable IS DISTINCT FROM (CASE op WHEN 'update' THEN 'old_rows' WHEN 'delete' THEN 'rows' END)
-     OR t.tgnewtable IS DISTINCT FROM (CASE op WHEN 'update' THEN 'new_rows' WHEN 'insert' THEN 'rows' END) THEN
+     OR (op IN ('update', 'delete') AND t.tgoldtable IS DISTINCT FROM 'old_rows')
+     OR (op IN ('update', 'insert') AND t.tgnewtable IS DISTINCT FROM 'new_rows') THEN
     RAISE EXCEPTION 'trigger "%" of table "%" is none that spillway.watch() made', TG_NAME, table_name
       USING ERRCODE = '0A000', HINT = 'Drop it and call spillway.watch().';
   END IF;
@@ -132,88 +134,84 @@ BEGIN
   END IF;
 
   IF op = 'truncate' THEN
-    INSERT INTO spillway.events (type, payload, stream)
-    SELECT settings ->> 'type', payload, spillway.change_stream(template_format, template_columns, NULL)
-    FROM spillway.change_payload(table_name, op, NULL, NULL) AS payload
-    WHERE spillway.change_is_wanted(settings, op, NULL, NULL, hidden, condition, payload);
-    RETURN NULL;
+    row_count := 1;
+    changes := 'SELECT $1, NULL::jsonb, NULL::jsonb';
+  ELSIF op = 'delete' THEN
+    row_count := (SELECT count(*) FROM (SELECT FROM old_rows LIMIT 2) AS two);
+  ELSE
+    row_count := (SELECT count(*) FROM (SELECT FROM new_rows LIMIT 2) AS two);
   END IF;
-
   -- The two transition tables of an UPDATE hold the versions of a row at the same place: the executor adds
   -- to both at once. But a row on its way to another partition leaves no new version when a BEFORE INSERT
   -- trigger there swallows it.
   IF op = 'update' AND t.relkind = 'p' THEN
     unpaired := (SELECT count(*) FROM old_rows) <> (SELECT count(*) FROM new_rows);
   END IF;
-
-  -- The usual case, with plans that are kept.
-  IF NOT (settings ? 'columns' OR unpaired OR EXISTS (
-       SELECT FROM pg_attribute a WHERE a.attrelid = TG_RELID AND a.attnum > 0 AND NOT a.attisdropped
-       AND (a.atttypid >= 16384 OR a.atttypid IN ('json'::regtype, 'json[]'::regtype))
-       AND spillway.becomes_jsonb(a.atttypid) <> 'plainly')) THEN
-    IF op = 'update' THEN
-      INSERT INTO spillway.events (type, payload, stream)
-      SELECT settings ->> 'type', spillway.change_payload(table_name, op, before, after),
-             CASE WHEN template IS NOT NULL
-                  THEN spillway.change_stream(template_format, template_columns, after) END
-      FROM (SELECT row_number() OVER () AS n, to_jsonb(r) AS before FROM old_rows r) o
-      JOIN (SELECT row_number() OVER () AS n, to_jsonb(r) AS after FROM new_rows r) w USING (n)
-      WHERE spillway.change_is_wanted(settings, op, before, after, hidden, condition,
-                                      spillway.change_payload(table_name, op, before, after))
-      ORDER BY n;
-    ELSE
-      INSERT INTO spillway.events (type, payload, stream)
-      SELECT settings ->> 'type', spillway.change_payload(table_name, op, before, after),
-             CASE WHEN template IS NOT NULL
-                  THEN spillway.change_stream(template_format, template_columns, coalesce(after, before)) END
-      FROM (SELECT CASE op WHEN 'delete' THEN to_jsonb(r) END AS before,
-                   CASE op WHEN 'insert' THEN to_jsonb(r) END AS after FROM rows r OFFSET 0) c
-      WHERE spillway.change_is_wanted(settings, op, before, after, hidden, condition,
-                                      spillway.change_payload(table_name, op, before, after));
-    END IF;
+  IF row_count = 0 AND NOT unpaired THEN
     RETURN NULL;
   END IF;
 
-  -- The same with the columns spelled out: what is not listed is not even read.
-  listed := CASE WHEN settings ? 'columns' THEN ARRAY(SELECT jsonb_array_elements_text(settings -> 'columns')) END;
-  SELECT string_agg(CASE spillway.becomes_jsonb(a.atttypid)
-                      WHEN 'plainly' THEN format('r.%I', a.attname)
-                      WHEN 'perhaps' THEN format('spillway.jsonb_or_text(r.%1$I) AS %1$I', a.attname)
-                      ELSE format('CASE num_nulls(r.%1$I) WHEN 0 THEN format(''%%s'', r.%1$I) END AS %1$I', a.attname)
-                    END, ', ' ORDER BY a.attnum),
-         array_agg(a.attname::text) FILTER (WHERE a.attname <> ALL (listed))
-  INTO selected, hidden
-  FROM pg_attribute a WHERE a.attrelid = TG_RELID AND a.attnum > 0 AND NOT a.attisdropped
-  AND (listed IS NULL OR a.attname = ANY (listed || template_columns || (settings ->> 'changed')));
-
-  IF op <> 'update' THEN
-    source := format('SELECT $2 AS op, CASE $2 WHEN ''delete'' THEN to_jsonb(i) END AS before,'
-                     ' CASE $2 WHEN ''insert'' THEN to_jsonb(i) END AS after'
-                     ' FROM rows r, LATERAL (SELECT %s) i OFFSET 0', selected);
-  ELSE
-    -- Where places do not tell, the primary key does. Rows without a partner were deleted or inserted.
-    IF unpaired THEN
-      SELECT string_agg(format('format(''%%s'', r.%I)', a.attname), ', ' ORDER BY a.attnum) INTO key
-      FROM pg_index x JOIN pg_attribute a ON a.attrelid = x.indrelid AND a.attnum = ANY (x.indkey)
-      WHERE x.indrelid = TG_RELID AND x.indisprimary;
-    END IF;
-    source := format('SELECT CASE WHEN w.n IS NULL THEN ''delete'' WHEN o.n IS NULL THEN ''insert'' ELSE $2 END AS op,'
-                     ' before, after'
-                     ' FROM (SELECT row_number() OVER () AS n, %2$s AS key, to_jsonb(i) AS before'
-                     '       FROM old_rows r, LATERAL (SELECT %1$s) i) o'
-                     ' %3$s (SELECT row_number() OVER () AS n, %2$s AS key, to_jsonb(i) AS after'
-                     '       FROM new_rows r, LATERAL (SELECT %1$s) i) w'
-                     ' ON %4$s ORDER BY coalesce(w.n, o.n)',
-                     selected, coalesce('ARRAY[' || key || ']', 'NULL::text[]'),
-                     CASE WHEN unpaired THEN 'FULL JOIN' ELSE 'JOIN' END,
-                     CASE WHEN unpaired THEN 'o.key = w.key' ELSE 'o.n = w.n' END);
+  -- A column that is not listed is not even read: it may be large.
+  IF settings ? 'columns' OR EXISTS (
+       SELECT FROM pg_attribute a WHERE a.attrelid = TG_RELID AND a.attnum > 0 AND NOT a.attisdropped
+       AND (a.atttypid >= 16384 OR a.atttypid IN ('json'::regtype, 'json[]'::regtype))
+       AND spillway.becomes_jsonb(a.atttypid) <> 'plainly') THEN
+    listed := CASE WHEN settings ? 'columns' THEN ARRAY(SELECT jsonb_array_elements_text(settings -> 'columns')) END;
+    SELECT string_agg(CASE spillway.becomes_jsonb(a.atttypid)
+                        WHEN 'plainly' THEN format('r.%I', a.attname)
+                        WHEN 'perhaps' THEN format('spillway.jsonb_or_text(r.%1$I) AS %1$I', a.attname)
+                        ELSE format('CASE num_nulls(r.%1$I) WHEN 0 THEN format(''%%s'', r.%1$I) END AS %1$I', a.attname)
+                      END, ', ' ORDER BY a.attnum),
+           array_agg(a.attname::text) FILTER (WHERE a.attname <> ALL (listed))
+    INTO selected, hidden
+    FROM pg_attribute a WHERE a.attrelid = TG_RELID AND a.attnum > 0 AND NOT a.attisdropped
+    AND (listed IS NULL OR a.attname = ANY (listed || template_columns || (settings ->> 'changed')));
   END IF;
-  EXECUTE format('INSERT INTO spillway.events (type, payload, stream)'
-                 ' SELECT $1 ->> ''type'', spillway.change_payload($3, op, before - $4, after - $4),'
-                 ' CASE WHEN $6 IS NOT NULL THEN spillway.change_stream($6, $7, coalesce(after, before)) END'
-                 ' FROM (%s) c WHERE spillway.change_is_wanted($1, op, before, after, $4, $5,'
-                 ' spillway.change_payload($3, op, before - $4, after - $4))', source)
-  USING settings, op, table_name, coalesce(hidden, '{}'), condition, template_format, template_columns;
+  hidden := coalesce(hidden, '{}');
+
+  IF op = 'insert' THEN
+    changes := format('SELECT $1 AS op, NULL::jsonb AS before, to_jsonb(i.*) AS after'
+                      ' FROM new_rows r, LATERAL (SELECT %s) i OFFSET 0', selected);
+  ELSIF op = 'delete' THEN
+    changes := format('SELECT $1 AS op, to_jsonb(i.*) AS before, NULL::jsonb AS after'
+                      ' FROM old_rows r, LATERAL (SELECT %s) i OFFSET 0', selected);
+  ELSIF op = 'update' AND NOT unpaired THEN
+    changes := format('SELECT $1 AS op, before, after'
+                      ' FROM (SELECT row_number() OVER () AS n, to_jsonb(i.*) AS before'
+                      '       FROM old_rows r, LATERAL (SELECT %1$s) i) o'
+                      ' JOIN (SELECT row_number() OVER () AS n, to_jsonb(i.*) AS after'
+                      '       FROM new_rows r, LATERAL (SELECT %1$s) i) w USING (n) ORDER BY n', selected);
+  ELSIF op = 'update' THEN
+    -- What place does not tell, the primary key does. Rows without a partner went or came.
+    SELECT 'ARRAY[' || string_agg(format('format(''%%s'', r.%I)', a.attname), ', ') || ']' INTO key
+    FROM pg_index x JOIN pg_attribute a ON a.attrelid = x.indrelid AND a.attnum = ANY (x.indkey)
+    WHERE x.indrelid = TG_RELID AND x.indisprimary;
+    changes := format('SELECT CASE WHEN w.n IS NULL THEN ''delete'' WHEN o.n IS NULL THEN ''insert'' ELSE $1 END'
+                      '       AS op, before, after'
+                      ' FROM (SELECT row_number() OVER () AS n, %2$s AS key, to_jsonb(i.*) AS before'
+                      '       FROM old_rows r, LATERAL (SELECT %1$s) i) o'
+                      ' FULL JOIN (SELECT row_number() OVER () AS n, %2$s AS key, to_jsonb(i.*) AS after'
+                      '       FROM new_rows r, LATERAL (SELECT %1$s) i) w ON o.key = w.key'
+                      ' ORDER BY coalesce(w.n, o.n)', selected, coalesce(key, 'NULL::text[]'));
+  END IF;
+
+  -- One row: the same in two small steps, which cost less than planning the whole.
+  IF row_count = 1 AND NOT unpaired THEN
+    EXECUTE changes INTO op, before, after USING op;
+    IF spillway.change_is_wanted(settings, op, before, after, hidden, condition,
+                                 spillway.change_payload(table_name, op, before - hidden, after - hidden)) THEN
+      INSERT INTO spillway.events (type, payload, stream)
+      VALUES (settings ->> 'type', spillway.change_payload(table_name, op, before - hidden, after - hidden),
+              spillway.change_stream(template_format, template_columns, coalesce(after, before)));
+    END IF;
+  ELSE
+    EXECUTE format('INSERT INTO spillway.events (type, payload, stream)'
+                   ' SELECT $2 ->> ''type'', spillway.change_payload($3, op, before - $4, after - $4),'
+                   ' CASE WHEN $6 IS NOT NULL THEN spillway.change_stream($6, $7, coalesce(after, before)) END'
+                   ' FROM (%s) c WHERE spillway.change_is_wanted($2, op, before, after, $4, $5,'
+                   ' spillway.change_payload($3, op, before - $4, after - $4))', changes)
+    USING op, settings, table_name, hidden, condition, template_format, template_columns;
+  END IF;
   RETURN NULL;
 END $$;
 
@@ -272,16 +270,15 @@ BEGIN
     RAISE EXCEPTION 'spillway.watch: there is no table %', coalesce(watch."table"::oid::text, 'null')
       USING ERRCODE = '42P01', HINT = 'Name one, e.g. spillway.watch(''public.items'').';
   ELSIF t.relkind NOT IN ('r', 'p') THEN
-    RAISE EXCEPTION 'spillway.watch: % is a %, not a table', watch."table",
-      CASE t.relkind WHEN 'v' THEN 'view' WHEN 'm' THEN 'materialized view' WHEN 'f' THEN 'foreign table'
-                     WHEN 'S' THEN 'sequence' WHEN 'c' THEN 'composite type' ELSE 'index' END
-      USING ERRCODE = '42809', HINT = CASE WHEN t.relkind IN ('v', 'm') THEN 'Watch the tables that it reads.'
-                                           WHEN t.relkind = 'f' THEN 'Watch the table where it lives.' END;
+    RAISE EXCEPTION 'spillway.watch: % is %, not a table', watch."table",
+      CASE t.relkind WHEN 'v' THEN 'a view' WHEN 'm' THEN 'a materialized view' WHEN 'f' THEN 'a foreign table'
+                     WHEN 'S' THEN 'a sequence' WHEN 'c' THEN 'a type' ELSE 'an index' END
+      USING ERRCODE = '42809', HINT = 'Watch the tables that its rows come from, where they live.';
   ELSIF t.nspname = 'spillway' THEN
-    RAISE EXCEPTION 'spillway.watch: % is one of spillway''s own tables', watch."table"
-      USING ERRCODE = '42809', DETAIL = 'Handling its events would change it, and make events without end.';
+    RAISE EXCEPTION 'spillway.watch: % is spillway''s own; its events would make events without end', watch."table"
+      USING ERRCODE = '42809';
   ELSIF t.nspname IN ('pg_catalog', 'information_schema', 'pg_toast') THEN
-    RAISE EXCEPTION 'spillway.watch: % is one of PostgreSQL''s own tables', watch."table" USING ERRCODE = '42809';
+    RAISE EXCEPTION 'spillway.watch: % is PostgreSQL''s own', watch."table" USING ERRCODE = '42809';
   ELSIF t.relpersistence = 't' THEN
     RAISE EXCEPTION 'spillway.watch: % is a temporary table', watch."table" USING ERRCODE = '42809';
   ELSIF NOT pg_has_role(t.relowner, 'USAGE') THEN
@@ -353,8 +350,8 @@ BEGIN
                           AND spillway.watch_settings(tgargs) = settings);
     EXECUTE format('CREATE OR REPLACE TRIGGER %I AFTER %s ON %s %s FOR EACH STATEMENT'
                    ' EXECUTE FUNCTION spillway.row_change(%L)', name, o, watch."table",
-                   CASE o WHEN 'insert' THEN 'REFERENCING NEW TABLE AS rows'
-                          WHEN 'delete' THEN 'REFERENCING OLD TABLE AS rows'
+                   CASE o WHEN 'insert' THEN 'REFERENCING NEW TABLE AS new_rows'
+                          WHEN 'delete' THEN 'REFERENCING OLD TABLE AS old_rows'
                           WHEN 'update' THEN 'REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows'
                           ELSE '' END, settings);
   END LOOP;

@@ -125,7 +125,8 @@ TEST_F(Watch, KeepsBulkStatementsBulk) {
             2000);
 }
 
-// A plan that was made for single rows is kept by the session; it must not be one that is quadratic.
+// A plan that was made for single rows is kept by the session; it must not be one that is
+// quadratic.
 TEST_F(Watch, TakesABulkStatementAfterManySmallOnes) {
   run("CREATE TABLE items (id int PRIMARY KEY, n int)");
   run("INSERT INTO items SELECT g, 0 FROM generate_series(1, 60000) g");
@@ -188,7 +189,8 @@ TEST_F(Watch, PairsRowsWithoutAPrimaryKey) {
 }
 
 TEST_F(Watch, SeesWhatOtherTriggersMadeOfTheRow) {
-  run("CREATE TABLE items (id int PRIMARY KEY, n int, twice int GENERATED ALWAYS AS (n * 2) STORED);"
+  run("CREATE TABLE items (id int PRIMARY KEY, n int, twice int GENERATED ALWAYS AS (n * 2) "
+      "STORED);"
       "CREATE FUNCTION meddle() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN"
       " IF NEW.n = 13 THEN RETURN NULL; END IF; NEW.n := NEW.n + 1000; RETURN NEW; END$$;"
       "CREATE TRIGGER meddle BEFORE INSERT OR UPDATE ON items FOR EACH ROW EXECUTE FUNCTION "
@@ -199,10 +201,11 @@ TEST_F(Watch, SeesWhatOtherTriggersMadeOfTheRow) {
             "insert null {\"n\": 1001, \"id\": 1, \"twice\": 2002}\n"
             "insert null {\"n\": 1003, \"id\": 3, \"twice\": 2006}");
   run("UPDATE items SET n = CASE id WHEN 1 THEN 13 ELSE id END");
+  EXPECT_EQ(news(), "") << "one was kept from changing, the other became what it was";
+  run("UPDATE items SET n = 4 WHERE id = 3");
   EXPECT_EQ(news(),
             "update {\"n\": 1003, \"id\": 3, \"twice\": 2006}"
-            " {\"n\": 1003, \"id\": 3, \"twice\": 2006}")
-      << "1003 and 3 + 1000 are the same";
+            " {\"n\": 1004, \"id\": 3, \"twice\": 2008}");
 }
 
 TEST_F(Watch, MakesNoEventOfAnUpdateThatChangesNothing) {
@@ -213,7 +216,7 @@ TEST_F(Watch, MakesNoEventOfAnUpdateThatChangesNothing) {
   run("UPDATE items SET n = 1.00 WHERE id = 1");  // equal
   EXPECT_EQ(news(), "");
   run("UPDATE items SET n = NULL");
-  EXPECT_EQ(news("payload #> '{before,n}'").substr(0, 20), "update {\"n\": 1.0, \"a");
+  EXPECT_EQ(news().substr(0, 20), "update {\"n\": 1.00, \"");
 }
 
 TEST_F(Watch, CarriesOnlyTheColumnsThatAreListed) {
@@ -289,13 +292,13 @@ TEST_F(Watch, OfAValueSeesOnlyUpdatesThatChangeToIt) {
   for (const auto& [column, value, sql] :
        {std::tuple{"at", "\"2026-03-01 12:00+02\"", "timestamptz '2026-03-01 10:00+00'"},
         {"amount", "5", "5.00"},
-        {"amount", "\"NaN\"", "'NaN'"},
+        {"amount", "\"NaN\"", "numeric 'NaN'"},
         {"code", "\"ab\"", "'ab'"},
         {"code", "7", "'7'"},
         {"done", "true", "true"},
-        {"tags", "{\"a\": 1, \"b\": 2}", "'{\"b\":2,\"a\":1}'"},
+        {"tags", "{\"a\": 1, \"b\": 2}", "jsonb '{\"b\":2,\"a\":1}'"},
         {"ratio", "0.1", "0.1"},
-        {"at", "\"infinity\"", "'infinity'"}}) {
+        {"at", "\"infinity\"", "timestamptz 'infinity'"}}) {
     events_of(column, value);
     run("SET timezone = 'Asia/Tokyo'; SET extra_float_digits = -5; SET datestyle = 'german'");
     run("UPDATE orders SET " + std::string(column) + " = CASE WHEN id < 3 THEN " + sql + " END");
@@ -303,10 +306,11 @@ TEST_F(Watch, OfAValueSeesOnlyUpdatesThatChangeToIt) {
         << column << value;
     run("RESET ALL");
   }
-  EXPECT_EQ(refusal("SELECT spillway.watch('orders', changed => 'status', changed_to => '\"payed\"')")
-                .message,
-            "spillway.watch: changed_to is \"payed\", which column \"status\" of type public.state "
-            "cannot hold: invalid input value for enum public.state: \"payed\"");
+  EXPECT_EQ(
+      refusal("SELECT spillway.watch('orders', changed => 'status', changed_to => '\"payed\"')")
+          .message,
+      "spillway.watch: changed_to is \"payed\", which column \"status\" of type public.state "
+      "cannot hold: invalid input value for enum public.state: \"payed\"");
 }
 
 TEST_F(Watch, TakesAConditionOnThePayload) {
@@ -403,7 +407,8 @@ TEST_F(Watch, OfAPartitionedTableNeverMispairsWhenATriggerSwallowsARowThatMoves)
       "CREATE FUNCTION swallow() RETURNS trigger LANGUAGE plpgsql AS"
       " $$BEGIN RETURN CASE WHEN NEW.note = 'lost' THEN NULL ELSE NEW END; END$$;"
       "CREATE TRIGGER swallow BEFORE INSERT ON part_2 FOR EACH ROW EXECUTE FUNCTION swallow()");
-  const std::string rows = "INSERT INTO parts VALUES (1, 1, 'a'), (2, 1, 'b'), (3, 1, 'c'), (4, 1, 'd')";
+  const std::string rows =
+      "INSERT INTO parts VALUES (1, 1, 'a'), (2, 1, 'b'), (3, 1, 'c'), (4, 1, 'd')";
   const std::string change =
       "UPDATE parts SET place = CASE WHEN id IN (1, 2) THEN 2 ELSE 1 END,"
       " note = CASE id WHEN 1 THEN 'lost' ELSE 'x' END";
@@ -481,7 +486,8 @@ TEST_F(Watch, SurvivesColumnsThatComeGoAndAreRenamed) {
   const auto of = [&](const std::string& type) {
     return database.value(
         "SELECT concat_ws(' ', payload ->> 'op', payload -> 'before', payload -> 'after', stream)"
-        " FROM spillway.events WHERE type = '" + type + "' AND id > " + std::to_string(seen_));
+        " FROM spillway.events WHERE type = '" +
+        type + "' AND id > " + std::to_string(seen_));
   };
   run("INSERT INTO items VALUES (1, 'a', 1)");
   run("UPDATE items SET name = 'b'");
@@ -494,7 +500,8 @@ TEST_F(Watch, SurvivesColumnsThatComeGoAndAreRenamed) {
   EXPECT_EQ(of("NameChanged"),
             "update {\"id\": 1, \"name\": \"b\"} {\"id\": 1, \"name\": \"c\"} item:c");
   news();
-  run("ALTER TABLE items DROP COLUMN n, ALTER COLUMN extra TYPE int USING 7");
+  run("ALTER TABLE items DROP COLUMN n, ALTER COLUMN extra DROP DEFAULT, ALTER COLUMN extra TYPE "
+      "int USING 7");
   run("UPDATE items SET name = 'd'");
   EXPECT_EQ(of("RowChanged"),
             "update {\"id\": 1, \"name\": \"c\", \"extra\": 7}"
@@ -507,7 +514,8 @@ TEST_F(Watch, SurvivesColumnsThatComeGoAndAreRenamed) {
   run("UPDATE items SET title = 'y'");
   run("DELETE FROM items WHERE id = 2");
   EXPECT_EQ(database.value("SELECT string_agg(payload ->> 'op', ' ' ORDER BY id) FROM "
-                           "spillway.events WHERE id > " + std::to_string(seen_)),
+                           "spillway.events WHERE id > " +
+                           std::to_string(seen_)),
             "insert update update delete");
   EXPECT_EQ(of("NameChanged"), "") << "a column that is not there does not change";
   EXPECT_EQ(database.value("SELECT missing_columns FROM spillway.watches WHERE event_type = "
@@ -520,7 +528,8 @@ TEST_F(Watch, SurvivesColumnsThatComeGoAndAreRenamed) {
   run("INSERT INTO items VALUES (3); UPDATE items SET extra = 4; DELETE FROM items WHERE id = 3");
   EXPECT_EQ(database.value("SELECT string_agg(concat_ws(' ', payload ->> 'op', payload -> "
                            "'before', payload -> 'after'), ', ' ORDER BY id) FROM spillway.events "
-                           "WHERE type = 'OnlyTitle' AND id > " + std::to_string(seen_)),
+                           "WHERE type = 'OnlyTitle' AND id > " +
+                           std::to_string(seen_)),
             "insert null {}, delete {} null");
 }
 
@@ -542,6 +551,30 @@ TEST_F(Watch, FollowsTheTableAndGoesWithIt) {
   EXPECT_EQ(news(), "");
 }
 
+TEST_F(Watch, TakesColumnsThatAreNamedAsItsOwnAre) {
+  run("CREATE TYPE two AS (n int, x int);"
+      "CREATE TABLE odd (i int, r two, n int, key text, op text, before json, after text, o int, w "
+      "int, c int, \"table\" text, type text)");
+  for (const char* columns : {"NULL", "'{i,r,n,key,op,before,after,o,w,c,table,type}'"}) {
+    run(std::string("SELECT spillway.watch('odd', columns => ") + columns +
+        ", stream => '{r}{n}')");
+    for (const char* rows :
+         {"(1, '(2,3)', 4, 'k')", "(1, '(2,3)', 4, 'k'), (5, '(2,3)', 4, 'k')"}) {
+      run(std::string("INSERT INTO odd VALUES ") + rows);
+      run("UPDATE odd SET i = i + 1");
+      news();
+      run("DELETE FROM odd");
+      EXPECT_EQ(
+          database.value("SELECT concat(payload -> 'before', stream) FROM spillway.events"
+                         " ORDER BY id DESC LIMIT 1 OFFSET " +
+                         std::string(std::string(rows).size() > 30 ? "1" : "0")),
+          "{\"c\": null, \"i\": 2, \"n\": 4, \"o\": null, \"r\": {\"n\": 2, \"x\": 3}, \"w\": "
+          "null, \"op\": null, \"key\": \"k\", \"type\": null, \"after\": null, \"table\": "
+          "null, \"before\": null}{\"n\": 2, \"x\": 3}4");
+    }
+  }
+}
+
 TEST_F(Watch, TakesNamesAndTextsThatTryToBeSql) {
   const std::string table = R"("we""ird.'$$; DROP TABLE x; --\")";
   const std::string column = R"("c""ol'); DROP TABLE x; --%s\")";
@@ -550,7 +583,7 @@ TEST_F(Watch, TakesNamesAndTextsThatTryToBeSql) {
   const std::string type = R"($q$Type'"); DROP TABLE x; -- \ Ünï $q$)";
   run("SELECT spillway.watch(" + name + ", " + type +
       R"(, columns => ARRAY[$q$c"ol'); DROP TABLE x; --%s\$q$, 'Ünï'],)"
-      R"( stream => $q$s'"\;{c"ol'); DROP TABLE x; --%s\}$q$, condition => '$.table like_regex "DROP \\x54ABLE"'))");
+      R"( stream => $q$s'"\;{c"ol'); DROP TABLE x; --%s\}$q$, condition => '$.table like_regex "DROP\\sTABLE"'))");
   run("INSERT INTO " + table + " VALUES ('1', 2)");
   run("UPDATE " + table + " SET \"Ünï\" = 3");
   run("DELETE FROM " + table);
@@ -559,7 +592,8 @@ TEST_F(Watch, TakesNamesAndTextsThatTryToBeSql) {
             "insert we\"ird.'$$; DROP TABLE x; --\\ s'\"\\;1 Type'\"); DROP TABLE x; -- \\ Ünï \n"
             "update we\"ird.'$$; DROP TABLE x; --\\ s'\"\\;1 Type'\"); DROP TABLE x; -- \\ Ünï \n"
             "delete we\"ird.'$$; DROP TABLE x; --\\ s'\"\\;1 Type'\"); DROP TABLE x; -- \\ Ünï ");
-  EXPECT_EQ(database.value("SELECT count(*) FROM spillway.watches WHERE event_type = " + type), "1");
+  EXPECT_EQ(database.value("SELECT count(*) FROM spillway.watches WHERE event_type = " + type),
+            "1");
   EXPECT_EQ(database.value("SELECT spillway.unwatch(" + name + ", " + type + ")"), "t");
   EXPECT_EQ(database.number("SELECT count(*) FROM x"), 0);
   // A type that is longer than a trigger's name may be.
@@ -575,15 +609,15 @@ TEST_F(Watch, NeverBreaksAStatementOverAValue) {
       "('sad'); CREATE TYPE span AS RANGE (subtype = float8);"
       "CREATE TABLE odd (id int, n numeric, f float8, t timestamptz, d date, i interval, b bytea,"
       " j json, jb jsonb, p pair, ps pair[], ds doc, m mood, ms mood[], g point, x xml, v tsvector,"
-      " u uuid, ip inet, r int4range, s span, bits bit(3), money money, js json[], name \"char\", big text)");
+      " u uuid, ip inet, r int4range, s span, bits bit(3), money money, js json[], name \"char\", "
+      "big text)");
   run("SELECT spillway.watch('odd')");
   run("INSERT INTO odd VALUES (1, 'NaN', 'NaN', 'infinity', '-infinity', '1 year 2 days 03:04', "
       "'\\x00ff', '{\"a\":\"\\u0000\"}', '{\"a\":1}', '(1,\"[1]\")', '{\"(2,[2])\"}', '[3]', 'sad',"
       " '{sad,sad}', '(1,2)', '<a/>', 'fat:2 cat', gen_random_uuid(), '::1', '[1,3)', '[0.5,2)',"
       " '101', 3.5, '{\"[1]\"}', 'c', repeat('x', 1000000))");
   EXPECT_EQ(
-      database.value(
-          "SELECT payload -> 'after' - 'u' - 'big' - 'money' FROM spillway.events"),
+      database.value("SELECT (payload -> 'after') - 'u' - 'big' - 'money' FROM spillway.events"),
       "{\"b\": \"\\\\x00ff\", \"d\": \"-infinity\", \"f\": \"NaN\", \"g\": \"(1,2)\", \"i\": \"1 "
       "year 2 days 03:04:00\", \"j\": \"{\\\"a\\\":\\\"\\\\u0000\\\"}\", \"m\": \"sad\", \"n\": "
       "\"NaN\", \"p\": {\"a\": 1, \"b\": [1]}, \"r\": \"[1,3)\", \"s\": \"[0.5,2)\", \"t\": "
@@ -594,19 +628,21 @@ TEST_F(Watch, NeverBreaksAStatementOverAValue) {
   for (const char* value :
        {R"(["\u0000"])", R"(["\ud800"])", R"(1e1000000)", R"({"a":{"b":"\u0000"}})"}) {
     news();
-    run(std::string("UPDATE odd SET j = '") + value + "', p = ROW(1, '" + value + "'), js = ARRAY['" +
-        value + "'::json], ds = '" + value + "'");
+    run(std::string("UPDATE odd SET j = '") + value + "', p = ROW(1, '" + value +
+        "'), js = ARRAY['" + value + "'::json], ds = '" + value + "'");
     EXPECT_EQ(database.value("SELECT payload #>> '{after,j}' FROM spillway.events ORDER BY id DESC "
                              "LIMIT 1"),
               value);
-    EXPECT_EQ(database.value("SELECT payload #>> '{after,ds}' FROM spillway.events ORDER BY id DESC "
-                             "LIMIT 1"),
-              value);
+    EXPECT_EQ(
+        database.value("SELECT payload #>> '{after,ds}' FROM spillway.events ORDER BY id DESC "
+                       "LIMIT 1"),
+        value);
   }
   run("UPDATE odd SET j = NULL, p = NULL, js = NULL, ds = NULL");
-  EXPECT_EQ(database.value("SELECT payload #> '{after}' -> 'j' || (payload #> '{after}' -> 'p') FROM "
-                           "spillway.events ORDER BY id DESC LIMIT 1"),
-            "[null, null]");
+  EXPECT_EQ(
+      database.value("SELECT payload #> '{after}' -> 'j' || (payload #> '{after}' -> 'p') FROM "
+                     "spillway.events ORDER BY id DESC LIMIT 1"),
+      "[null, null]");
   run("DELETE FROM odd");
   EXPECT_EQ(database.value("SELECT payload ->> 'op' FROM spillway.events ORDER BY id DESC LIMIT 1"),
             "delete");
@@ -639,8 +675,9 @@ TEST_F(Watch, IsReplacedByWatchingAgain) {
   run("INSERT INTO items VALUES (1, 'a'); DELETE FROM items");
   EXPECT_EQ(news("stream"), "insert null {\"id\": 1, \"name\": \"a\"} all");
   // The same again leaves the triggers alone and waits for nobody.
-  const std::string triggers = "SELECT string_agg(concat(oid, ' ', xmin), ', ' ORDER BY oid) FROM "
-                               "pg_trigger WHERE NOT tgisinternal AND tgrelid = 'items'::regclass";
+  const std::string triggers =
+      "SELECT string_agg(concat(oid, ' ', xmin), ', ' ORDER BY oid) FROM "
+      "pg_trigger WHERE NOT tgisinternal AND tgrelid = 'items'::regclass";
   const std::string before = database.value(triggers);
   const auto other = connect();
   other->exec("BEGIN; LOCK TABLE items IN ROW EXCLUSIVE MODE");
@@ -659,9 +696,11 @@ TEST_F(Watch, IsReplacedByWatchingAgain) {
 TEST_F(Watch, OfAnotherTypeStandsBesideTheFirst) {
   run("CREATE TABLE orders (id int, status text)");
   run("SELECT spillway.watch('orders', 'OrderPlaced', ops => '{insert}')");
-  run("SELECT spillway.watch('orders', 'OrderPaid', changed => 'status', changed_to => '\"paid\"')");
+  run("SELECT spillway.watch('orders', 'OrderPaid', changed => 'status', changed_to => "
+      "'\"paid\"')");
   run("SELECT spillway.watch('orders', 'OrderGone', ops => '{delete,truncate}')");
-  run("INSERT INTO orders VALUES (1, 'new'); UPDATE orders SET status = 'paid'; DELETE FROM orders");
+  run("INSERT INTO orders VALUES (1, 'new'); UPDATE orders SET status = 'paid'; DELETE FROM "
+      "orders");
   EXPECT_EQ(database.value("SELECT string_agg(type, ' ' ORDER BY id) FROM spillway.events"),
             "OrderPlaced OrderPaid OrderGone");
   EXPECT_EQ(database.value("SELECT spillway.unwatch('orders', 'OrderPaid')"), "t");
@@ -671,7 +710,8 @@ TEST_F(Watch, OfAnotherTypeStandsBesideTheFirst) {
             "OrderGone OrderPlaced");
   EXPECT_EQ(database.value("SELECT spillway.unwatch('orders')"), "t");
   EXPECT_EQ(database.value("SELECT spillway.unwatch('orders')"), "f");
-  EXPECT_EQ(database.number("SELECT count(*) FROM pg_trigger WHERE tgrelid = 'orders'::regclass"), 0);
+  EXPECT_EQ(database.number("SELECT count(*) FROM pg_trigger WHERE tgrelid = 'orders'::regclass"),
+            0);
   run("INSERT INTO orders VALUES (1, 'new')");
   EXPECT_EQ(database.number("SELECT count(*) FROM spillway.events"), 3);
   EXPECT_EQ(refusal("SELECT spillway.unwatch('nosuch')").sqlstate, "42P01");
@@ -692,7 +732,8 @@ TEST_F(Watch, OfOneTableFromManySessionsAtOnceIsOneWatch) {
       });
   }
   for (const auto& problem : problems) EXPECT_EQ(problem, "");
-  EXPECT_EQ(database.number("SELECT count(*) FROM pg_trigger WHERE tgrelid = 'items'::regclass"), 4);
+  EXPECT_EQ(database.number("SELECT count(*) FROM pg_trigger WHERE tgrelid = 'items'::regclass"),
+            4);
 }
 
 TEST_F(Watch, RefusesWhatItCannotWatch) {
@@ -708,17 +749,17 @@ TEST_F(Watch, RefusesWhatItCannotWatch) {
            {"'kept'", "42809", "spillway.watch: public.kept is a materialized view, not a table"},
            {"'far'", "42809", "spillway.watch: public.far is a foreign table, not a table"},
            {"'numbers'", "42809", "spillway.watch: public.numbers is a sequence, not a table"},
-           {"'items_id'", "42809", "spillway.watch: public.items_id is a index, not a table"},
-           {"'passing'", "42809", "spillway.watch: pg_temp.passing is a temporary table"},
+           {"'items_id'", "42809", "spillway.watch: public.items_id is an index, not a table"},
+           {"'passing'", "42809", "spillway.watch: passing is a temporary table"},
            {"'spillway.events'", "42809",
-            "spillway.watch: spillway.events is one of spillway's own tables: Handling its events "
-            "would change it, and make events without end."},
+            "spillway.watch: spillway.events is spillway's own; its events would make events "
+            "without end"},
            {"'spillway.kv'", "42809",
-            "spillway.watch: spillway.kv is one of spillway's own tables: Handling its events "
-            "would change it, and make events without end."},
-           {"'pg_class'", "42809", "spillway.watch: pg_class is one of PostgreSQL's own tables"},
+            "spillway.watch: spillway.kv is spillway's own; its events would make events without "
+            "end"},
+           {"'pg_class'", "42809", "spillway.watch: pg_class is PostgreSQL's own"},
            {"'information_schema.sql_features'", "42809",
-            "spillway.watch: information_schema.sql_features is one of PostgreSQL's own tables"},
+            "spillway.watch: information_schema.sql_features is PostgreSQL's own"},
            {"'nosuch'", "42P01", "relation \"nosuch\" does not exist"},
            {"NULL", "42P01", "spillway.watch: there is no table null"},
            {"'items', ''", "22023", "spillway.watch: event_type is empty"},
@@ -765,9 +806,10 @@ class WatchRoles : public Watch {
         owner + "; GRANT USAGE ON SCHEMA shop TO " + writer);
     owners = connect();
     owners->exec("SET ROLE " + owner);
-    owners->exec("CREATE TABLE shop.items (id int PRIMARY KEY, name text);"
-                 "GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE, TRIGGER ON shop.items TO " +
-                 writer);
+    owners->exec(
+        "CREATE TABLE shop.items (id int PRIMARY KEY, name text);"
+        "GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE, TRIGGER ON shop.items TO " +
+        writer);
     writers = connect();
     writers->exec("SET ROLE " + writer);
   }
@@ -830,16 +872,16 @@ TEST_F(WatchRoles, ATriggerMadeByHandLendsNobodyOurRights) {
       "CREATE FUNCTION shop.evil() RETURNS int LANGUAGE plpgsql AS $$BEGIN"
       " INSERT INTO public.whoami VALUES (current_user); RETURN 1; END$$;"
       "GRANT USAGE ON SCHEMA shop TO PUBLIC;"
-      "CREATE TEMPORARY VIEW rows AS SELECT shop.evil();"
       "CREATE TEMPORARY VIEW old_rows AS SELECT shop.evil();"
       "CREATE TEMPORARY VIEW new_rows AS SELECT shop.evil()");
   const std::string call =
       R"( EXECUTE FUNCTION spillway.row_change('{"type":"T","ops":["insert","update","delete"]}'))";
   for (const char* trigger :
        {"AFTER INSERT ON shop.items FOR EACH STATEMENT", "AFTER INSERT ON shop.items FOR EACH ROW",
-        "BEFORE INSERT ON shop.items FOR EACH ROW", "BEFORE INSERT ON shop.items FOR EACH STATEMENT",
+        "BEFORE INSERT ON shop.items FOR EACH ROW",
+        "BEFORE INSERT ON shop.items FOR EACH STATEMENT",
         "AFTER INSERT ON shop.items REFERENCING NEW TABLE AS other FOR EACH STATEMENT",
-        "AFTER INSERT ON shop.items REFERENCING NEW TABLE AS rows FOR EACH ROW"}) {
+        "AFTER INSERT ON shop.items REFERENCING NEW TABLE AS new_rows FOR EACH ROW"}) {
     owners->exec(std::string("CREATE TRIGGER mine ") + trigger + call);
     EXPECT_EQ(refusal(*owners, "INSERT INTO shop.items VALUES (1)").message,
               "trigger \"mine\" of table \"shop.items\" is none that spillway.watch() made")
@@ -849,7 +891,7 @@ TEST_F(WatchRoles, ATriggerMadeByHandLendsNobodyOurRights) {
   EXPECT_EQ(database.value("SELECT string_agg(name, ' ') FROM public.whoami"), "");
   // Arguments that watch() never wrote harm their own table only.
   owners->exec(
-      "CREATE TRIGGER mine AFTER INSERT ON shop.items REFERENCING NEW TABLE AS rows FOR EACH "
+      "CREATE TRIGGER mine AFTER INSERT ON shop.items REFERENCING NEW TABLE AS new_rows FOR EACH "
       "STATEMENT EXECUTE FUNCTION spillway.row_change('no json')");
   EXPECT_FALSE(refusal(*owners, "INSERT INTO shop.items VALUES (1)").sqlstate.empty());
   EXPECT_EQ(database.number("SELECT count(*) FROM spillway.watches"), 0);
@@ -865,16 +907,21 @@ TEST_F(WatchRoles, ACastToJsonIsNotRunWithOurRights) {
       "CREATE FUNCTION shop.evil(shop.trap) RETURNS json LANGUAGE plpgsql AS $$BEGIN"
       " INSERT INTO public.whoami VALUES (current_user); RETURN '1'; END$$;"
       "CREATE CAST (shop.trap AS json) WITH FUNCTION shop.evil(shop.trap);"
-      "ALTER TABLE shop.items ADD t shop.trap, ADD ts shop.trap[], ADD b shop.box, ADD bs shop.boxes");
+      "ALTER TABLE shop.items ADD t shop.trap, ADD ts shop.trap[], ADD b shop.box, ADD bs "
+      "shop.boxes");
   owners->exec("SELECT spillway.watch('shop.items')");
-  owners->exec("INSERT INTO shop.items VALUES (1, 'n', 'a', '{a}', '(a)', '{(a)}'), (2)");
+  owners->exec(
+      "INSERT INTO shop.items VALUES (1, 'n', 'a', '{a}', '(a)', '{(a)}'), (2, NULL, NULL, NULL, "
+      "NULL, NULL)");
   owners->exec("UPDATE shop.items SET name = 'x' WHERE id = 1");
   EXPECT_EQ(database.value("SELECT string_agg(name, ' ') FROM public.whoami"), "");
-  EXPECT_EQ(database.value("SELECT payload -> 'after' FROM spillway.events ORDER BY id DESC LIMIT 1"),
-            "{\"b\": \"(a)\", \"t\": \"a\", \"bs\": \"{(a)}\", \"id\": 1, \"ts\": \"{a}\", "
-            "\"name\": \"x\"}");
-  EXPECT_EQ(database.value("SELECT payload -> 'after' FROM spillway.events ORDER BY id OFFSET 1 LIMIT 1"),
-            "{\"b\": null, \"t\": null, \"bs\": null, \"id\": 2, \"ts\": null, \"name\": null}");
+  EXPECT_EQ(
+      database.value("SELECT payload -> 'after' FROM spillway.events ORDER BY id DESC LIMIT 1"),
+      "{\"b\": \"(a)\", \"t\": \"a\", \"bs\": \"{(a)}\", \"id\": 1, \"ts\": \"{a}\", "
+      "\"name\": \"x\"}");
+  EXPECT_EQ(
+      database.value("SELECT payload -> 'after' FROM spillway.events ORDER BY id OFFSET 1 LIMIT 1"),
+      "{\"b\": null, \"t\": null, \"bs\": null, \"id\": 2, \"ts\": null, \"name\": null}");
   // A cast of somebody whom our owner trusts is used.
   run("CREATE TYPE public.money_of AS (amount int); CREATE TYPE public.colour AS ENUM ('red');"
       "CREATE FUNCTION public.colour_json(public.colour) RETURNS json LANGUAGE sql AS"
@@ -883,26 +930,30 @@ TEST_F(WatchRoles, ACastToJsonIsNotRunWithOurRights) {
       "CREATE TABLE cars (c public.colour)");
   run("SELECT spillway.watch('cars')");
   run("INSERT INTO cars VALUES ('red')");
-  EXPECT_EQ(database.value("SELECT payload -> 'after' FROM spillway.events ORDER BY id DESC LIMIT 1"),
-            "{\"c\": {\"colour\": \"red\"}}");
+  EXPECT_EQ(
+      database.value("SELECT payload -> 'after' FROM spillway.events ORDER BY id DESC LIMIT 1"),
+      "{\"c\": {\"colour\": \"red\"}}");
 }
 
 TEST_F(Watch, SurvivesDumpAndRestore) {
   run("CREATE SCHEMA shop; CREATE TABLE shop.items (id int PRIMARY KEY, status text)");
   run("INSERT INTO shop.items VALUES (1, 'new')");
-  run("SELECT spillway.watch('shop.items', E'Ünï''\\\\', columns => '{id,status}', changed => 'status',"
+  run("SELECT spillway.watch('shop.items', E'Ünï''\\\\', columns => '{id,status}', changed => "
+      "'status',"
       " changed_to => 'null', stream => 'it''s:{id}', condition => '$.op == \"update\"')");
   const std::string before = database.value("SELECT watches::text FROM spillway.watches");
   const auto dump = test::scratch_folder() / "watch.sql";
   const auto dumped = test::run({"pg_dump", "--dbname", database.url(), "--file", dump.string()});
   ASSERT_EQ(dumped.exit_code, 0) << dumped.errors;
   Database restored(false);
-  const auto loaded = test::run({"psql", restored.url(), "-X", "-q", "-v", "ON_ERROR_STOP=1", "-f", dump.string()});
+  const auto loaded =
+      test::run({"psql", restored.url(), "-X", "-q", "-v", "ON_ERROR_STOP=1", "-f", dump.string()});
   ASSERT_EQ(loaded.exit_code, 0) << loaded.errors;
   EXPECT_EQ(restored.value("SELECT watches::text FROM spillway.watches"), before);
   EXPECT_EQ(restored.number("SELECT count(*) FROM spillway.events"), 0);
   restored.query("UPDATE shop.items SET status = NULL");
-  EXPECT_EQ(restored.value("SELECT concat_ws(' ', type, stream, payload -> 'after') FROM spillway.events"),
+  EXPECT_EQ(restored.value(
+                "SELECT concat_ws(' ', type, stream, payload -> 'after') FROM spillway.events"),
             "Ünï'\\ it's:1 {\"id\": 1, \"status\": null}");
 }
 
