@@ -113,10 +113,11 @@ DECLARE
   selected text := 'r.*';  -- what travels, as a list of SQL expressions
   listed text[];
   hidden text[];           -- selected, but not for the payload
-  key text;
-  changes text;            -- a query for op, before and after
   before jsonb;
   after jsonb;
+  payload jsonb;
+  key text;
+  changes text;            -- a query for op, before and after of each
 BEGIN
   -- A name that no transition table bears would be looked up among the temporary tables of the session.
   SELECT tg.tgoldtable, tg.tgnewtable, c.relkind, c.relowner INTO t
@@ -135,7 +136,6 @@ BEGIN
 
   IF op = 'truncate' THEN
     row_count := 1;
-    changes := 'SELECT $1, NULL::jsonb, NULL::jsonb';
   ELSIF op = 'delete' THEN
     row_count := (SELECT count(*) FROM (SELECT FROM old_rows LIMIT 2) AS two);
   ELSE
@@ -169,19 +169,41 @@ BEGIN
   END IF;
   hidden := coalesce(hidden, '{}');
 
+  -- One row: small steps, which cost less than planning the whole.
+  IF row_count = 1 AND NOT unpaired THEN
+    IF op IN ('update', 'delete') AND selected = 'r.*' THEN
+      before := (SELECT to_jsonb(r.*) FROM old_rows r);
+    ELSIF op IN ('update', 'delete') THEN
+      EXECUTE format('SELECT to_jsonb(i.*) FROM old_rows r, LATERAL (SELECT %s) i', selected) INTO before;
+    END IF;
+    IF op IN ('update', 'insert') AND selected = 'r.*' THEN
+      after := (SELECT to_jsonb(r.*) FROM new_rows r);
+    ELSIF op IN ('update', 'insert') THEN
+      EXECUTE format('SELECT to_jsonb(i.*) FROM new_rows r, LATERAL (SELECT %s) i', selected) INTO after;
+    END IF;
+    payload := spillway.change_payload(table_name, op, before - hidden, after - hidden);
+    IF spillway.change_is_wanted(settings, op, before, after, hidden, condition, payload) THEN
+      INSERT INTO spillway.events (type, payload, stream)
+      VALUES (settings ->> 'type', payload,
+              CASE WHEN template IS NOT NULL
+                   THEN spillway.change_stream(template_format, template_columns, coalesce(after, before)) END);
+    END IF;
+    RETURN NULL;
+  END IF;
+
   IF op = 'insert' THEN
     changes := format('SELECT $1 AS op, NULL::jsonb AS before, to_jsonb(i.*) AS after'
                       ' FROM new_rows r, LATERAL (SELECT %s) i OFFSET 0', selected);
   ELSIF op = 'delete' THEN
     changes := format('SELECT $1 AS op, to_jsonb(i.*) AS before, NULL::jsonb AS after'
                       ' FROM old_rows r, LATERAL (SELECT %s) i OFFSET 0', selected);
-  ELSIF op = 'update' AND NOT unpaired THEN
+  ELSIF NOT unpaired THEN
     changes := format('SELECT $1 AS op, before, after'
                       ' FROM (SELECT row_number() OVER () AS n, to_jsonb(i.*) AS before'
                       '       FROM old_rows r, LATERAL (SELECT %1$s) i) o'
                       ' JOIN (SELECT row_number() OVER () AS n, to_jsonb(i.*) AS after'
                       '       FROM new_rows r, LATERAL (SELECT %1$s) i) w USING (n) ORDER BY n', selected);
-  ELSIF op = 'update' THEN
+  ELSE
     -- What place does not tell, the primary key does. Rows without a partner went or came.
     SELECT 'ARRAY[' || string_agg(format('format(''%%s'', r.%I)', a.attname), ', ') || ']' INTO key
     FROM pg_index x JOIN pg_attribute a ON a.attrelid = x.indrelid AND a.attnum = ANY (x.indkey)
@@ -194,24 +216,12 @@ BEGIN
                       '       FROM new_rows r, LATERAL (SELECT %1$s) i) w ON o.key = w.key'
                       ' ORDER BY coalesce(w.n, o.n)', selected, coalesce(key, 'NULL::text[]'));
   END IF;
-
-  -- One row: the same in two small steps, which cost less than planning the whole.
-  IF row_count = 1 AND NOT unpaired THEN
-    EXECUTE changes INTO op, before, after USING op;
-    IF spillway.change_is_wanted(settings, op, before, after, hidden, condition,
-                                 spillway.change_payload(table_name, op, before - hidden, after - hidden)) THEN
-      INSERT INTO spillway.events (type, payload, stream)
-      VALUES (settings ->> 'type', spillway.change_payload(table_name, op, before - hidden, after - hidden),
-              spillway.change_stream(template_format, template_columns, coalesce(after, before)));
-    END IF;
-  ELSE
-    EXECUTE format('INSERT INTO spillway.events (type, payload, stream)'
-                   ' SELECT $2 ->> ''type'', spillway.change_payload($3, op, before - $4, after - $4),'
-                   ' CASE WHEN $6 IS NOT NULL THEN spillway.change_stream($6, $7, coalesce(after, before)) END'
-                   ' FROM (%s) c WHERE spillway.change_is_wanted($2, op, before, after, $4, $5,'
-                   ' spillway.change_payload($3, op, before - $4, after - $4))', changes)
-    USING op, settings, table_name, hidden, condition, template_format, template_columns;
-  END IF;
+  EXECUTE format('INSERT INTO spillway.events (type, payload, stream)'
+                 ' SELECT $2 ->> ''type'', spillway.change_payload($3, op, before - $4, after - $4),'
+                 ' CASE WHEN $6 IS NOT NULL THEN spillway.change_stream($6, $7, coalesce(after, before)) END'
+                 ' FROM (%s) c WHERE spillway.change_is_wanted($2, op, before, after, $4, $5,'
+                 ' spillway.change_payload($3, op, before - $4, after - $4))', changes)
+  USING op, settings, table_name, hidden, condition, template_format, template_columns;
   RETURN NULL;
 END $$;
 

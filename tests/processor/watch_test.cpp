@@ -165,6 +165,22 @@ TEST_F(Watch, SeesEverySideOfAMerge) {
             "delete , insert 4, insert 5, update 1, update 3");
 }
 
+TEST_F(Watch, SeesEveryPartOfAStatementWithSeveral) {
+  run("CREATE TABLE items (id int PRIMARY KEY, n int)");
+  run("INSERT INTO items SELECT g, 0 FROM generate_series(1, 6) g");
+  run("SELECT spillway.watch('items')");
+  EXPECT_EQ(cost("WITH a AS (UPDATE items SET n = -1, id = id + 10 WHERE id < 3),"
+                 " b AS (UPDATE items SET n = -3, id = id + 10 WHERE id IN (3, 4)),"
+                 " c AS (DELETE FROM items WHERE id = 6), d AS (INSERT INTO items VALUES (7, 7))"
+                 " UPDATE items SET n = -5, id = id + 10 WHERE id = 5"),
+            "3/7");
+  EXPECT_EQ(database.value("SELECT string_agg(concat_ws(' ', payload #> '{before,id}',"
+                           " payload #> '{after,id}', payload #> '{after,n}'), ', ' ORDER BY"
+                           " coalesce(payload -> 'before', payload -> 'after'), id)"
+                           " FROM spillway.events WHERE payload ->> 'op' = 'update'"),
+            "1 11 -1, 2 12 -1, 3 13 -3, 4 14 -3, 5 15 -5");
+}
+
 TEST_F(Watch, PairsRowsWhosePrimaryKeyChanges) {
   run("CREATE TABLE items (id int PRIMARY KEY DEFERRABLE INITIALLY DEFERRED, name text)");
   run("INSERT INTO items SELECT g, 'row ' || g FROM generate_series(1, 1000) g");
@@ -432,6 +448,16 @@ TEST_F(Watch, OfAPartitionedTableNeverMispairsWhenATriggerSwallowsARowThatMoves)
             "\"place\": 1}\n"
             "update {\"id\": 4, \"note\": \"d\", \"place\": 1} {\"id\": 4, \"note\": \"x\", "
             "\"place\": 1}");
+  for (const char* ids : {"(1)", "(1, 3)"}) {  // no new version, then one of two
+    run("TRUNCATE parts");
+    run(rows);
+    news();
+    run(change + " WHERE id IN " + ids);
+    const std::string what = news();
+    EXPECT_EQ(what.find("delete {\"id\": 1, \"note\": \"a\", \"place\": 1} null"), 0u) << what;
+    EXPECT_EQ(what.find("\nupdate {\"id\": 3,") != std::string::npos, ids == std::string("(1, 3)"));
+    EXPECT_EQ(what.find("insert"), std::string::npos) << what;
+  }
   // Only what was asked for.
   run("SELECT spillway.watch('parts', ops => '{update}')");
   run("TRUNCATE parts");
@@ -638,6 +664,12 @@ TEST_F(Watch, NeverBreaksAStatementOverAValue) {
                        "LIMIT 1"),
         value);
   }
+  run("INSERT INTO odd (id, j) VALUES (2, '[\"\\u0000\"]'), (3, '[1]')");
+  EXPECT_EQ(
+      database.value("SELECT string_agg(payload #>> '{after,j}', ' ' ORDER BY id) FROM (SELECT *"
+                     " FROM spillway.events ORDER BY id DESC LIMIT 2) x"),
+      "[\"\\u0000\"] [1]");
+  run("DELETE FROM odd WHERE id > 1");
   run("UPDATE odd SET j = NULL, p = NULL, js = NULL, ds = NULL");
   EXPECT_EQ(
       database.value("SELECT payload #> '{after}' -> 'j' || (payload #> '{after}' -> 'p') FROM "
