@@ -254,7 +254,7 @@ COMMENT ON VIEW spillway.watches IS 'What spillway.watch() was asked for, one ro
 -- changed_to is compared with what it writes.
 CREATE FUNCTION spillway.watch(
   "table" regclass, event_type text DEFAULT 'RowChanged', columns text[] DEFAULT NULL, ops text[] DEFAULT NULL,
-  changed text DEFAULT NULL, changed_to jsonb DEFAULT NULL, stream text DEFAULT NULL,
+  changed text DEFAULT NULL, changed_to anycompatible DEFAULT NULL::text, stream text DEFAULT NULL,
   condition jsonpath DEFAULT NULL
 ) RETURNS void
 LANGUAGE plpgsql
@@ -315,9 +315,9 @@ BEGIN
   IF watch.columns = '{}' THEN
     RAISE EXCEPTION 'spillway.watch: columns is empty' USING ERRCODE = '22023',
       HINT = 'Leave it out for all columns.';
-  ELSIF watch.changed IS NULL AND watch.changed_to IS NOT NULL THEN
+  ELSIF watch.changed IS NULL AND num_nulls(watch.changed_to) = 0 THEN
     RAISE EXCEPTION 'spillway.watch: changed_to needs changed' USING ERRCODE = '22023',
-      HINT = 'E.g. changed => ''status'', changed_to => ''"paid"''.';
+      HINT = 'E.g. changed => ''status'', changed_to => ''paid''.';
   ELSIF watch.changed IS NOT NULL AND 'update' <> ALL (wanted_ops) THEN
     RAISE EXCEPTION 'spillway.watch: changed is about updates, and ops is %', watch.ops USING ERRCODE = '22023';
   ELSIF regexp_replace(watch.stream, '\{[^{}]*\}', '', 'g') ~ '[{}]' OR watch.stream = '' THEN
@@ -335,12 +335,20 @@ BEGIN
   settings := jsonb_strip_nulls(jsonb_build_object(
     'type', wanted_type, 'ops', wanted_ops, 'columns', watch.columns, 'changed', watch.changed,
     'stream', watch.stream, 'condition', watch.condition::text));
-  IF watch.changed_to IS NOT NULL THEN
+  IF num_nulls(watch.changed_to) = 0 THEN
+    -- A text is JSON if it can be: '5', 'null', '"paid"'; else itself: 'paid'.
+    value := to_jsonb(watch.changed_to);
+    IF pg_typeof(watch.changed_to) = 'text'::regtype THEN
+      BEGIN
+        value := watch.changed_to::text::jsonb;
+      EXCEPTION WHEN data_exception THEN NULL;
+      END;
+    END IF;
     -- As the column itself would show it: "2026-01-01" becomes "2026-01-01T00:00:00+00:00".
     SELECT format_type(atttypid, atttypmod) INTO o FROM pg_attribute WHERE attrelid = t.oid AND attname = watch.changed;
     BEGIN
       EXECUTE format('SELECT to_jsonb(v) FROM jsonb_to_record(jsonb_build_object(''v'', $1)) AS x (v %s)', o)
-      INTO value USING watch.changed_to;
+      INTO value USING value;
     EXCEPTION WHEN data_exception OR integrity_constraint_violation THEN
       RAISE EXCEPTION 'spillway.watch: changed_to is %, which column "%" of type % cannot hold: %',
         watch.changed_to, watch.changed, o, SQLERRM USING ERRCODE = '22023';
@@ -374,7 +382,7 @@ BEGIN
     RAISE NOTICE 'spillway.watch: % sees the changes that name it, not those made through its parent', watch."table";
   END IF;
 END $$;
-COMMENT ON FUNCTION spillway.watch(regclass, text, text[], text[], text, jsonb, text, jsonpath) IS
+COMMENT ON FUNCTION spillway.watch(regclass, text, text[], text[], text, anycompatible, text, jsonpath) IS
   'Row changes of a table become events of a type; the same table and type again: the settings are replaced.';
 
 CREATE FUNCTION spillway.unwatch("table" regclass, event_type text DEFAULT NULL) RETURNS boolean

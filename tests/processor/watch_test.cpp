@@ -287,34 +287,43 @@ TEST_F(Watch, OfAColumnThatIsNotListedStillSeesItsChanges) {
 TEST_F(Watch, OfAValueSeesOnlyUpdatesThatChangeToIt) {
   run("CREATE TYPE state AS ENUM ('new', 'paid', 'sent');"
       "CREATE TABLE orders (id int PRIMARY KEY, status state, n int, at timestamptz, amount "
-      "numeric(9,2), code char(4), done boolean, tags jsonb, ratio float8)");
+      "numeric(9,2), code char(4), done boolean, tags jsonb, ratio float8, words text[])");
   const auto events_of = [&](const std::string& column, const std::string& value) {
     run("TRUNCATE orders");
     run("INSERT INTO orders VALUES (1), (2), (3)");
-    run("SELECT spillway.watch('orders', 'X', changed => '" + column + "', changed_to => '" +
-        value + "', columns => '{id}')");
+    run("SELECT spillway.watch('orders', 'X', changed => '" + column + "', changed_to => " + value +
+        ", columns => '{id}')");
   };
-  events_of("status", "\"paid\"");
+  events_of("status", "'paid'");
   run("UPDATE orders SET status = CASE id WHEN 1 THEN 'paid' WHEN 2 THEN 'new' END::state");
   EXPECT_EQ(news(), "update {\"id\": 1} {\"id\": 1}");
   run("UPDATE orders SET status = 'paid', n = 5");
   EXPECT_EQ(news(), "update {\"id\": 2} {\"id\": 2}\nupdate {\"id\": 3} {\"id\": 3}");
-  events_of("status", "null");
+  events_of("status", "'null'");
   run("UPDATE orders SET status = CASE id WHEN 1 THEN 'paid' END::state");
   EXPECT_EQ(news(), "");
   run("UPDATE orders SET status = NULL");
   EXPECT_EQ(news(), "update {\"id\": 1} {\"id\": 1}");
   // As the column reads it, and whatever the session's own settings are.
   for (const auto& [column, value, sql] :
-       {std::tuple{"at", "\"2026-03-01 12:00+02\"", "timestamptz '2026-03-01 10:00+00'"},
+       {std::tuple{"at", "'2026-03-01 12:00+02'", "timestamptz '2026-03-01 10:00+00'"},
+        {"at", "timestamptz '2026-03-01 12:00+02'", "timestamptz '2026-03-01 10:00+00'"},
+        {"at", "'\"infinity\"'", "timestamptz 'infinity'"},
+        {"amount", "'5'", "5.00"},
         {"amount", "5", "5.00"},
-        {"amount", "\"NaN\"", "numeric 'NaN'"},
-        {"code", "\"ab\"", "'ab'"},
-        {"code", "7", "'7'"},
+        {"amount", "'NaN'", "numeric 'NaN'"},
+        {"code", "'ab'", "'ab'"},
+        {"code", "'7'", "'7'"},
+        {"code", "'\"null\"'", "'null'"},
+        {"code", "to_jsonb('7'::text)", "'7'"},
         {"done", "true", "true"},
-        {"tags", "{\"a\": 1, \"b\": 2}", "jsonb '{\"b\":2,\"a\":1}'"},
-        {"ratio", "0.1", "0.1"},
-        {"at", "\"infinity\"", "timestamptz 'infinity'"}}) {
+        {"done", "'true'", "true"},
+        {"tags", "'{\"a\": 1, \"b\": 2}'", "jsonb '{\"b\":2,\"a\":1}'"},
+        {"tags", "jsonb '[\"x\"]'", "jsonb '[\"x\"]'"},
+        {"words", "'{a,b}'", "'{a,b}'::text[]"},
+        {"words", "'[\"a\",\"b\"]'", "'{a,b}'::text[]"},
+        {"words", "ARRAY['a','b']", "'{a,b}'::text[]"},
+        {"ratio", "'0.1'", "0.1"}}) {
     events_of(column, value);
     run("SET timezone = 'Asia/Tokyo'; SET extra_float_digits = -5; SET datestyle = 'german'");
     run("UPDATE orders SET " + std::string(column) + " = CASE WHEN id < 3 THEN " + sql + " END");
@@ -322,11 +331,10 @@ TEST_F(Watch, OfAValueSeesOnlyUpdatesThatChangeToIt) {
         << column << value;
     run("RESET ALL");
   }
-  EXPECT_EQ(
-      refusal("SELECT spillway.watch('orders', changed => 'status', changed_to => '\"payed\"')")
-          .message,
-      "spillway.watch: changed_to is \"payed\", which column \"status\" of type public.state "
-      "cannot hold: invalid input value for enum public.state: \"payed\"");
+  EXPECT_EQ(refusal("SELECT spillway.watch('orders', changed => 'status', changed_to => 'payed')")
+                .message,
+            "spillway.watch: changed_to is payed, which column \"status\" of type public.state "
+            "cannot hold: invalid input value for enum public.state: \"payed\"");
 }
 
 TEST_F(Watch, TakesAConditionOnThePayload) {
@@ -807,8 +815,8 @@ TEST_F(Watch, RefusesWhatItCannotWatch) {
            {"'items', changed => 'ctid'", "42703",
             "spillway.watch: table public.items has no column \"ctid\"; it has id, name"},
            {"'items', changed_to => '1'", "22023", "spillway.watch: changed_to needs changed"},
-           {"'items', changed => 'id', changed_to => '\"x\"'", "22023",
-            "spillway.watch: changed_to is \"x\", which column \"id\" of type integer cannot hold: "
+           {"'items', changed => 'id', changed_to => 'x'", "22023",
+            "spillway.watch: changed_to is x, which column \"id\" of type integer cannot hold: "
             "invalid input syntax for type integer: \"x\""},
            {"'items', changed => 'id', ops => '{insert}'", "22023",
             "spillway.watch: changed is about updates, and ops is {insert}"},
