@@ -89,7 +89,8 @@ BatchResult Batch::run(std::span<const int> order, std::size_t lanes, std::size_
       claims.push_back(marks_.begin(static_cast<std::size_t>(lane), owned.xmin));
 
     std::vector<ClaimedEvent> waited;
-    if (owned.waiting_due) waited = store_.claim_waiting(owned.lanes, limit);
+    // Half of the batch at most, so that many retries at once leave room for what is new.
+    if (owned.waiting_due) waited = store_.claim_waiting(owned.lanes, (limit + 1) / 2);
     QueueStore::QueueClaim queued;
     queued.cut = true;
     if (waited.size() < limit)
@@ -214,7 +215,7 @@ void Batch::read_declared(std::vector<Work>& work, std::size_t begin, std::size_
   std::map<const Registration*, std::vector<std::size_t>> readers;
   for (std::size_t i = begin; i < end; ++i) {
     if (work[i].state != Work::State::ready || work[i].claimed->held) continue;
-    if (!work[i].handlers->reads) continue;
+    if (!work[i].handlers->reads || work[i].claimed->discarded) continue;
     work[i].data.resize(work[i].handlers->list.size());
     for (const Registration* handler : work[i].handlers->list)
       if (!handler->reads.empty()) readers[handler].push_back(i);
@@ -246,7 +247,7 @@ void Batch::read_declared(std::vector<Work>& work, std::size_t begin, std::size_
         session_.exec("ROLLBACK TO SAVEPOINT spillway_read; RELEASE SAVEPOINT spillway_read");
         fail(work[i], "the declared read of " + handler->origin + ": " + error.what(),
              error.sqlstate(), failure == FailureClass::deterministic);
-        if (!is_final(work[i])) hold_followers(work, i);
+        hold_followers(work, i);
       }
     }
   }
@@ -285,6 +286,10 @@ void Batch::handle(std::vector<Work>& work, std::size_t begin, std::size_t end) 
       item.state = Work::State::held;
       continue;
     }
+    if (item.claimed->discarded) {
+      item.state = Work::State::done;
+      continue;
+    }
     if (item.claimed->event.id == condemned_) {
       fail(item, condemned_error_, condemned_sqlstate_, true);
       continue;
@@ -306,7 +311,7 @@ void Batch::handle(std::vector<Work>& work, std::size_t begin, std::size_t end) 
     } catch (...) {
       fail(item, "the handler threw something that is not a std::exception", {}, false);
     }
-    if (item.state == Work::State::failed && !is_final(item)) hold_followers(work, i);
+    if (item.state == Work::State::failed) hold_followers(work, i);
   }
 }
 
@@ -366,7 +371,7 @@ void Batch::apply_alone(std::vector<Work>& work, std::size_t at) {
     session_.exec("ROLLBACK TO SAVEPOINT spillway_part; RELEASE SAVEPOINT spillway_part");
     const bool deterministic = classify(error.sqlstate()) == FailureClass::deterministic;
     fail(work[at], error.what(), error.sqlstate(), deterministic);
-    if (!is_final(work[at])) hold_followers(work, at);
+    hold_followers(work, at);
   }
 }
 
@@ -386,7 +391,7 @@ void Batch::check_deferred_constraints() {
 
 void Batch::hold_followers(std::vector<Work>& work, std::size_t failed) {
   const auto& stream = work[failed].claimed->event.stream;
-  if (!stream) return;
+  if (!stream || !holds_stream(work[failed])) return;
   for (std::size_t i = failed + 1; i < work.size(); ++i)
     if (work[i].claimed->event.stream == stream && work[i].state == Work::State::ready)
       work[i].state = Work::State::held;
@@ -408,12 +413,17 @@ bool Batch::is_final(const Work& work) const {
   return work.deterministic || work.claimed->attempts + 1 >= attempts_allowed(*work.claimed);
 }
 
+bool Batch::holds_stream(const Work& failed) const {
+  return failed.claimed->event.stream && (options_.dead_holds_stream || !is_final(failed));
+}
+
 std::uint64_t Batch::settle(std::vector<Work>& work, std::span<const ClaimedEvent> from_queue,
                             BatchResult& result) {
   std::vector<Postponed> postponed;
   std::vector<Buried> buried;
-  std::vector<std::int64_t> left_waiting;   // ids that need not wait any longer
-  std::unordered_set<std::string> streams;  // of which something waited
+  std::vector<std::int64_t> left_waiting;    // ids that need not wait any longer
+  std::unordered_set<std::string> streams;   // of which something waited
+  std::vector<const ClaimedEvent*> holding;  // their stream
   std::vector<std::pair<std::int64_t, json>> responses;
   for (Work& item : work) {
     const ClaimedEvent& claimed = *item.claimed;
@@ -436,11 +446,13 @@ std::uint64_t Batch::settle(std::vector<Work>& work, std::span<const ClaimedEven
         break;
       case Work::State::failed: {
         const int attempts = claimed.attempts + 1;
+        const bool holds = holds_stream(item);
+        if (holds) holding.push_back(&claimed);
         if (is_final(item)) {
           ++result.dead;
-          if (was_waiting) left_waiting.push_back(claimed.event.id);
+          if (was_waiting && !holds) left_waiting.push_back(claimed.event.id);
           if (sinks_.warn) sinks_.warn("dead letter: " + item.error);
-          buried.push_back({&claimed, attempts, item.error, item.sqlstate});
+          buried.push_back({&claimed, attempts, item.error, item.sqlstate, holds});
         } else {
           ++result.retried;
           const double share = std::uniform_real_distribution<double>(0, 1)(random_);
@@ -459,6 +471,7 @@ std::uint64_t Batch::settle(std::vector<Work>& work, std::span<const ClaimedEven
   store_.remove_from_waiting(left_waiting);
   store_.postpone(postponed);
   store_.bury(buried);
+  store_.hold_behind(holding);
   store_.save_responses(responses);
   const std::vector<std::string> to_release(streams.begin(), streams.end());
   store_.release_streams(to_release);

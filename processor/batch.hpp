@@ -35,6 +35,7 @@ namespace spillway {
 struct BatchOptions {
   RetryPolicy retry;
   bool unhandled_is_dead = false;  // else an event without a handler is done
+  bool dead_holds_stream = false;  // else a dead letter lets its stream go on
   std::size_t bytes = 16u << 20;   // payload of one batch, about
 };
 
@@ -98,13 +99,14 @@ class Batch {
   void apply_all(std::vector<Work>& work, std::size_t begin, std::size_t end);
   void apply_carefully(std::vector<Work>& work, std::size_t begin, std::size_t end);
   void apply_alone(std::vector<Work>& work, std::size_t at);
-  void hold_followers(std::vector<Work>& work, std::size_t failed);
+  void hold_followers(std::vector<Work>& work, std::size_t failed);  // if it holds its stream
   void fail(Work& work, const std::string& error, std::string sqlstate, bool deterministic);
   // Returns the transaction's xid, if it took anything from the queue.
   std::uint64_t settle(std::vector<Work>& work, std::span<const ClaimedEvent> from_queue,
                        BatchResult& result);
   [[nodiscard]] int attempts_allowed(const ClaimedEvent& claimed) const;
   [[nodiscard]] bool is_final(const Work& work) const;
+  [[nodiscard]] bool holds_stream(const Work& failed) const;
   void check_deferred_constraints();
 
   SqlSession& session_;

@@ -6,15 +6,18 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <utility>
 
+#include "processor/dead_letters.hpp"
 #include "processor/embedded_file.hpp"
 #include "processor/enqueue.hpp"
 #include "processor/handlers_of_type.hpp"
 #include "processor/retry_policy.hpp"
 #include "processor/status.hpp"
+#include "sse/address.hpp"
 
 namespace spillway {
 namespace page {
@@ -118,6 +121,54 @@ void refuse_own_types(const json& events) {
     check(events);
 }
 
+// The filters and the limit of GET /api/dead. Throws std::invalid_argument naming the parameter.
+std::pair<DeadFilter, std::size_t> dead_query(const std::string& query) {
+  DeadFilter filter;
+  std::size_t limit = 50;
+  for (std::size_t begin = 0; begin < query.size();) {
+    const std::size_t end = std::min(query.find('&', begin), query.size());
+    const std::string_view part(query.data() + begin, end - begin);
+    begin = end + 1;
+    const std::size_t sign = std::min(part.find('='), part.size());
+    const std::string_view name = part.substr(0, sign);
+    const auto value = sse::percent_decode(part.substr(std::min(sign + 1, part.size())), true);
+    if (!value || value->find('\0') != std::string::npos)
+      throw std::invalid_argument(std::string(name) + ": is not percent-encoded text");
+    if (value->empty()) continue;
+    if (name == "type") filter.types.push_back(*value);
+    if (name == "error") filter.error = *value;
+    if (name == "sqlstate") filter.sqlstate = *value;
+    if (name == "stream") filter.stream = *value;
+    if (name == "since") filter.since = *value;
+    if (name == "until") filter.until = *value;
+    if (name == "limit") {
+      const auto parsed = std::from_chars(value->data(), value->data() + value->size(), limit);
+      if (parsed.ec != std::errc{} || parsed.ptr != value->data() + value->size() || limit < 1 ||
+          limit > 1000)
+        throw std::invalid_argument("limit takes a number, 1 to 1000");
+    }
+  }
+  return {std::move(filter), limit};
+}
+
+// The newest first; how many there are in all stands in X-Total-Count.
+HttpResponse answer_dead(PgConnection& connection, DeadFilter filter, std::size_t limit) {
+  try {
+    for (std::string* time : {&filter.since, &filter.until})
+      if (!time->empty()) *time = time_of(connection, *time);
+  } catch (const std::invalid_argument& error) {
+    return error_response(400, std::string("since, until: ") + error.what());
+  }
+  const auto letters = read_dead(connection, filter, limit);
+  json body = json::array();
+  for (const DeadLetter& letter : letters) body.push_back(to_json(letter));
+  const auto total = letters.size() < limit ? static_cast<std::int64_t>(letters.size())
+                                            : count_dead(connection, filter);
+  HttpResponse response = json_response(200, body);
+  response.headers.emplace_back("X-Total-Count", std::to_string(total));
+  return response;
+}
+
 void post_events(JobPool& pool, ResponseWaiter& waiter, HttpRequest request, Respond respond) {
   // Also keeps pages of other sites out: a form cannot send this type without being asked.
   if (request.content_type != "application/json")
@@ -192,6 +243,17 @@ void HttpApi::add_routes(sse::Server& server) {
       body["streams"] = server.streams();
       return json_response(200, body);
     });
+  });
+  server.route("GET", "/api/dead", [this](const HttpRequest& request, Respond respond) {
+    try {
+      auto [filter, limit] = dead_query(request.query);
+      with_database(pool_, std::move(respond),
+                    [filter = std::move(filter), limit = limit](PgConnection& connection) {
+                      return answer_dead(connection, filter, limit);
+                    });
+    } catch (const std::invalid_argument& error) {
+      respond(error_response(400, error.what()));
+    }
   });
   server.route("POST", "/events", [this](HttpRequest request, Respond respond) {
     post_events(pool_, waiter_, std::move(request), std::move(respond));

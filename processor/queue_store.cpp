@@ -12,7 +12,7 @@ namespace {
 // stops the scan, so no lane is locked beyond it.
 const Statement own_lanes_sql{"sw_own_lanes", R"(
 SELECT l.lane, pg_snapshot_xmin(pg_current_snapshot()),
-       (SELECT EXISTS (SELECT FROM spillway.waiting WHERE due_at <= now())),
+       (SELECT EXISTS (SELECT FROM spillway.waiting WHERE due_at <= now() AND due_at < 'infinity')),
        (SELECT EXISTS (SELECT FROM spillway.scheduled WHERE due_at <= now())),
        (SELECT last_value = 1 FROM spillway.armed),
        (SELECT EXISTS (SELECT FROM spillway.ranked))
@@ -138,11 +138,12 @@ q AS MATERIALIZED (
 )" SPILLWAY_CLAIMED_EVENTS};
 
 // The first event that waits in a stream is the only one that may start it, and those behind it
-// follow up to the next one that has a time of its own.
-const Statement claim_waiting_sql{"sw_claim_waiting", R"(
+// follow up to the next one that has a time of its own. Not prepared: a plan that was made when one
+// row waited would compare every row with every other once a hundred thousand do.
+const Statement claim_waiting_sql{"", R"(
 WITH heads AS MATERIALIZED (
   SELECT w.event_id, w.stream FROM spillway.waiting w
-  WHERE w.lane = ANY ($1::smallint[]) AND w.due_at <= now()
+  WHERE w.lane = ANY ($1::smallint[]) AND w.due_at <= now() AND w.due_at < 'infinity'
     AND NOT EXISTS (SELECT FROM spillway.waiting before
                     WHERE before.stream = w.stream AND before.event_id < w.event_id)
   ORDER BY w.due_at LIMIT $2::int
@@ -159,7 +160,7 @@ WITH heads AS MATERIALIZED (
                                 9223372036854775807)
     ORDER BY w.event_id LIMIT $2::int) follower
 )
-SELECT )" SPILLWAY_EVENT_COLUMNS R"(, w.lane, w.attempts
+SELECT )" SPILLWAY_EVENT_COLUMNS R"(, w.lane, w.attempts, w.discarded
 FROM (SELECT event_id FROM due ORDER BY event_id LIMIT $2::int) d
 JOIN spillway.waiting w ON w.event_id = d.event_id
 CROSS JOIN LATERAL (SELECT * FROM spillway.events WHERE events.id = d.event_id OFFSET 0) e
@@ -240,6 +241,20 @@ SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::smallint[])
 ON CONFLICT (event_id) DO UPDATE
 SET error = excluded.error, sqlstate = excluded.sqlstate, attempts = excluded.attempts,
     failed_at = clock_timestamp())"};
+
+const Statement hold_for_ever_sql{"sw_hold_for_ever", R"(
+INSERT INTO spillway.waiting (event_id, lane, stream, attempts, due_at)
+SELECT h.event_id, h.lane, h.stream, h.attempts, 'infinity'
+FROM unnest($1::bigint[], $2::smallint[], $3::text[], $4::smallint[])
+  AS h(event_id, lane, stream, attempts)
+ON CONFLICT (event_id) DO UPDATE
+SET attempts = excluded.attempts, due_at = excluded.due_at, error = NULL, sqlstate = NULL)"};
+
+const Statement hold_behind_sql{"sw_hold_behind", R"(
+UPDATE spillway.waiting w SET due_at = NULL
+FROM unnest($1::bigint[], $2::text[]) AS f(event_id, stream)
+WHERE w.stream = f.stream AND w.event_id > f.event_id
+  AND w.due_at IS NOT NULL AND isfinite(w.due_at))"};
 
 const Statement save_responses_sql{"sw_save_responses", R"(
 INSERT INTO spillway.results (event_id, response)
@@ -343,6 +358,7 @@ std::vector<ClaimedEvent> QueueStore::claim_waiting(std::span<const int> lanes, 
     events.push_back(event_of(rows, row));
     events.back().attempts = rows.integer<int>(row, event_columns + 1);
     events.back().event.attempt = events.back().attempts + 1;
+    events.back().discarded = rows.boolean(row, event_columns + 2);
   }
   return events;
 }
@@ -475,6 +491,29 @@ void QueueStore::bury(std::span<const Buried> events) {
   }
   for (std::string* array : {&id, &error, &sqlstate, &attempts}) *array += '}';
   session_.run(bury_sql, {id.c_str(), error.c_str(), sqlstate.c_str(), attempts.c_str()});
+
+  std::string held = "{", lane = "{", stream = "{", tried = "{";
+  for (const Buried& buried : events) {
+    if (!buried.holds_stream || !buried.claimed->event.stream) continue;
+    append_array_element(held, buried.claimed->event.id);
+    append_array_element(lane, buried.claimed->lane);
+    append_array_element(stream, *buried.claimed->event.stream);
+    append_array_element(tried, std::min(buried.attempts, 32767));
+  }
+  if (held.size() == 1) return;
+  for (std::string* array : {&held, &lane, &stream, &tried}) *array += '}';
+  session_.run(hold_for_ever_sql, {held.c_str(), lane.c_str(), stream.c_str(), tried.c_str()});
+}
+
+void QueueStore::hold_behind(std::span<const ClaimedEvent* const> firsts) {
+  std::string id = "{", stream = "{";
+  for (const ClaimedEvent* first : firsts) {
+    if (!first->event.stream) continue;
+    append_array_element(id, first->event.id);
+    append_array_element(stream, *first->event.stream);
+  }
+  if (id.size() == 1) return;
+  session_.run(hold_behind_sql, {(id += '}').c_str(), (stream += '}').c_str()});
 }
 
 void QueueStore::save_responses(std::span<const std::pair<std::int64_t, json>> responses) {
@@ -495,10 +534,13 @@ void QueueStore::release_streams(std::span<const std::string> streams) {
 }
 
 QueueStore::Armed QueueStore::arm(bool bound) {
+  // What is due already is found by the look that follows; if it is not, an earlier event of its
+  // stream holds it back.
   const Rows rows = session_.exec(
       "SELECT last_value, ceil(1000 * extract(epoch FROM least("
       "   (SELECT min(due_at) FROM spillway.scheduled),"
-      "   (SELECT min(due_at) FROM spillway.waiting)) - clock_timestamp()))::bigint"
+      "   (SELECT min(due_at) FROM spillway.waiting WHERE due_at > now() AND due_at < 'infinity'))"
+      "   - clock_timestamp()))::bigint"
       " FROM spillway.armed");
   Armed armed;
   if (!rows.is_null(0, 1))

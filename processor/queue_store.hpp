@@ -53,9 +53,10 @@ struct ClaimedEvent {
   std::string row;        // where the queue row is (ctid)
   int attempts = 0;       // failed ones so far
   std::optional<int> max_attempts;
-  bool held = false;    // another event of its stream waits: it must not run
-  bool ranked = false;  // its row is in `ranked`, not in `queue`
-  std::string problem;  // payload or context that no handler can be given; else empty
+  bool held = false;       // another event of its stream waits: it must not run
+  bool ranked = false;     // its row is in `ranked`, not in `queue`
+  bool discarded = false;  // a dead letter that was given up: out of the line, not handled
+  std::string problem;     // payload or context that no handler can be given; else empty
 };
 
 struct Postponed {
@@ -71,6 +72,7 @@ struct Buried {
   int attempts = 0;
   std::string error;
   std::string sqlstate;
+  bool holds_stream = false;  // until spillway.retry() or discard()
 };
 
 class QueueStore {
@@ -127,6 +129,10 @@ class QueueStore {
   void bury(std::span<const Buried> events);
   // Keeps what handlers answered, by event.
   void save_responses(std::span<const std::pair<std::int64_t, json>> responses);
+  // Of the streams of events that now wait for a time, or for ever: those behind them wait for
+  // them, and no longer for a time of their own. So only the first event of a stream is ever looked
+  // at.
+  void hold_behind(std::span<const ClaimedEvent* const> firsts);
   // Makes the first event that still waits in each of these streams due now.
   void release_streams(std::span<const std::string> streams);
 

@@ -17,7 +17,7 @@ FailureClass classify(std::string_view sqlstate) {
 
 std::chrono::milliseconds RetryPolicy::delay(int attempts, double random) const {
   double whole = static_cast<double>(base.count());
-  const auto cap = static_cast<double>(longest.count());
+  const auto cap = static_cast<double>(std::max(longest, base).count());
   for (int i = 1; i < attempts && whole < cap; ++i) whole *= 2;
   whole = std::min(whole, cap);
   return std::chrono::milliseconds(static_cast<long long>(whole * (0.5 + random / 2)));

@@ -16,9 +16,9 @@ enum class FailureClass {
 [[nodiscard]] FailureClass classify(std::string_view sqlstate);
 
 struct RetryPolicy {
-  int max_attempts = 5;                  // unless the event says otherwise
-  std::chrono::milliseconds base{1000};  // delay after the first failure
-  std::chrono::milliseconds longest{3600'000};
+  int max_attempts = 5;                         // unless the event says otherwise
+  std::chrono::milliseconds base{1000};         // delay after the first failure
+  std::chrono::milliseconds longest{3600'000};  // base, if that is longer
 
   // The delay after `attempts` failures (1, 2, …): base doubled each time, capped at `longest`, of
   // which a random share between half and the whole is taken, so that events that failed together

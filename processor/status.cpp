@@ -9,9 +9,10 @@ namespace {
 
 const Statement status_sql{"sw_status", R"(
 SELECT (SELECT count(*) FROM spillway.queue) + (SELECT count(*) FROM spillway.ranked)
-         + (SELECT count(*) FROM spillway.waiting WHERE attempts = 0),
+         + (SELECT count(*) FROM spillway.waiting WHERE attempts = 0 AND NOT discarded),
        (SELECT count(*) FROM spillway.scheduled),
-       (SELECT count(*) FROM spillway.waiting WHERE attempts > 0),
+       (SELECT count(*) FROM spillway.waiting
+        WHERE attempts > 0 AND due_at IS DISTINCT FROM 'infinity' AND NOT discarded),
        (SELECT count(*) FROM spillway.dead_letters),
        (SELECT extract(epoch FROM clock_timestamp() - e.execute_at) FROM spillway.events e
         WHERE e.id = (SELECT min(event_id) FROM (

@@ -12,7 +12,7 @@
 namespace spillway {
 
 struct Status {
-  std::int64_t pending = 0;  // ready, or held back by a retrying event of their stream
+  std::int64_t pending = 0;  // ready, or held back by an earlier event of their stream
   std::int64_t scheduled = 0;
   std::int64_t retrying = 0;
   std::int64_t dead = 0;

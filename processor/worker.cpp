@@ -261,6 +261,7 @@ int run_worker(const WorkerOptions& options) {
   shared.log = log;
   shared.batch.retry = options.retry;
   shared.batch.unhandled_is_dead = options.unhandled_is_dead;
+  shared.batch.dead_holds_stream = options.dead_holds_stream;
   if (hub)
     shared.sinks.broadcast = [&hub](sse::BroadcastBatch batch) { hub->publish(std::move(batch)); };
   if (api) shared.sinks.settled = [&api] { api->settled(); };

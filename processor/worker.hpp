@@ -38,6 +38,7 @@ struct WorkerOptions {
   std::size_t batch = 1000;
   RetryPolicy retry;
   bool unhandled_is_dead = false;
+  bool dead_holds_stream = false;
   bool migrate = false;
   AddressPolicy webhook_policy;
   RetryPolicy webhook_retry{8, std::chrono::seconds(5), std::chrono::hours(1)};

@@ -47,6 +47,14 @@ std::vector<std::string> split(const std::string& text, char separator) {
   return parts;
 }
 
+// Does any command below have it?
+bool has_option(const CLI::App& app, const std::string& name) {
+  const auto commands = app.get_subcommands([](const CLI::App*) { return true; });
+  return std::any_of(commands.begin(), commands.end(), [&](const CLI::App* command) {
+    return command->get_option_no_throw("--" + name) != nullptr || has_option(*command, name);
+  });
+}
+
 std::string config_path(const std::vector<std::string>& arguments) {
   for (std::size_t i = 0; i < arguments.size(); ++i) {
     if (arguments[i] == "--config" && i + 1 < arguments.size()) return arguments[i + 1];
@@ -61,13 +69,24 @@ std::vector<std::string> with_other_sources(
     const CLI::App& app, const std::vector<std::string>& arguments,
     const std::function<std::optional<std::string>(const std::string&)>& environment) {
   if (arguments.empty() || arguments.front().starts_with("-")) return arguments;
+  // `run`, or `dead list`: as many words as there are commands below commands.
+  const CLI::App* command = &app;
+  std::size_t words = 0;
+  for (; words < arguments.size(); ++words) {
+    const auto named = command->get_subcommands(
+        [&](const CLI::App* candidate) { return candidate->get_name() == arguments[words]; });
+    if (named.empty()) break;
+    command = named.front();
+  }
   const std::string& command_name = arguments.front();
-  const auto named = app.get_subcommands(
-      [&](const CLI::App* candidate) { return candidate->get_name() == command_name; });
-  if (named.empty())
+  if (words == 0)
     throw CLI::ExtrasError("there is no command \"" + command_name + "\"; see `spillway --help`",
                            CLI::ExitCodes::ExtrasError);
-  const CLI::App* command = named.front();
+  const bool below = words < arguments.size() && !arguments[words].starts_with("-");
+  if (below && !command->get_subcommands({}).empty())
+    throw CLI::ExtrasError("`" + command_name + "` has no command \"" + arguments[words] +
+                               "\"; see `spillway " + command_name + " --help`",
+                           CLI::ExitCodes::ExtrasError);
 
   std::vector<std::string> added;
   for (const CLI::Option* option : command->get_options()) {
@@ -100,10 +119,9 @@ std::vector<std::string> with_other_sources(
       const CLI::Option* option = command->get_option_no_throw("--" + name);
       if (option == nullptr) {
         // At the top of the file stands what is meant for any command.
-        const auto others = app.get_subcommands([&](const CLI::App* other) {
-          return other->get_option_no_throw("--" + name) != nullptr;
-        });
-        if (!own_section && !others.empty()) continue;
+        const bool of_another =
+            has_option(own_section ? *app.get_subcommand(command_name) : app, name);
+        if (of_another) continue;
         throw CLI::ConfigError("--config " + path + ": `" + command_name + "` has no option \"" +
                                item.name + "\"; see `spillway " + command_name + " --help`");
       }
@@ -112,9 +130,10 @@ std::vector<std::string> with_other_sources(
     }
   }
 
-  std::vector<std::string> all{command_name};
+  const auto behind = arguments.begin() + static_cast<std::ptrdiff_t>(words);
+  std::vector<std::string> all(arguments.begin(), behind);
   all.insert(all.end(), added.begin(), added.end());
-  all.insert(all.end(), arguments.begin() + 1, arguments.end());
+  all.insert(all.end(), behind, arguments.end());
   return all;
 }
 

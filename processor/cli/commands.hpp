@@ -14,6 +14,7 @@ namespace spillway::cli {
 using Action = std::function<int()>;
 
 void add_run(CLI::App& app, Action& action);
+void add_dead(CLI::App& app, Action& action);
 void add_dev(CLI::App& app, Action& action);
 void add_migrate(CLI::App& app, Action& action);
 void add_enqueue(CLI::App& app, Action& action);

@@ -36,6 +36,12 @@ void RunOptions::add_to(CLI::App& command) {
       .add_option("--unhandled", unhandled, "What an event without a handler becomes: done or dead")
       ->check(CLI::IsMember({"done", "dead"}))
       ->capture_default_str();
+  command
+      .add_option("--dead-stream", dead_stream,
+                  "What a dead letter does to the later events of its stream: release, or hold "
+                  "until it is retried or discarded")
+      ->check(CLI::IsMember({"release", "hold"}))
+      ->capture_default_str();
   command.add_option("--shutdown-timeout", shutdown_timeout, "How long SIGTERM may take")
       ->capture_default_str();
   command
@@ -110,6 +116,7 @@ WorkerOptions RunOptions::worker_options(PgTarget target) const {
   options.retry.max_attempts = max_attempts;
   options.retry.base = parse_duration(retry_delay, "--retry-delay");
   options.unhandled_is_dead = unhandled == "dead";
+  options.dead_holds_stream = dead_stream == "hold";
   options.shutdown_timeout = parse_duration(shutdown_timeout, "--shutdown-timeout");
   options.connect_timeout = parse_duration(connect_timeout, "--connect-timeout");
   options.retry_hint = parse_duration(sse_retry, "--sse-retry");

@@ -53,6 +53,47 @@ TEST_F(ArgumentsTest, FlagsWinOverTheEnvironmentAndThatOverTheFile) {
   EXPECT_EQ(options.runners, 3u);
 }
 
+// `dead list`: the options of the command below are meant, in the environment and in the file.
+TEST_F(ArgumentsTest, CommandsBelowCommandsHaveTheirOwnOptions) {
+  CLI::App* dead = app.add_subcommand("dead");
+  dead->require_subcommand(1);
+  int limit = 0;
+  bool json = false;
+  bool yes = false;
+  std::string error;
+  std::vector<int> ids;
+  std::string dead_config;
+  CLI::App* list = dead->add_subcommand("list");
+  list->add_option("--limit", limit);
+  list->add_flag("--json", json);
+  list->add_option("--error", error);
+  list->add_option("--config", dead_config);
+  CLI::App* discard = dead->add_subcommand("discard");
+  discard->add_flag("--yes", yes);
+  discard->add_option("ids", ids);
+  discard->add_option("--config", dead_config);
+  environment = {{"SPILLWAY_LIMIT", "7"}, {"SPILLWAY_ERROR", "no luck"}};
+  const std::string path = file(
+      "listen = \"127.0.0.1:3\"\n[dead]\njson = true\nerror = \"x\"\n"
+      "yes = true\n");
+  parse({"dead", "list", "--limit", "9", "--config", path});
+  EXPECT_EQ(limit, 9);
+  EXPECT_EQ(error, "no luck");
+  EXPECT_TRUE(json);
+  EXPECT_FALSE(yes);
+  parse({"dead", "discard", "4", "5", "--config", path});
+  EXPECT_EQ(ids, (std::vector<int>{4, 5}));
+  EXPECT_TRUE(yes);
+  EXPECT_THROW(parse({"dead"}), CLI::ParseError);
+  try {
+    parse({"dead", "lst"});
+    ADD_FAILURE();
+  } catch (const CLI::ParseError& wrong) {
+    EXPECT_STREQ(wrong.what(), "`dead` has no command \"lst\"; see `spillway dead --help`");
+  }
+  EXPECT_THROW(parse({"dead", "list", "--config", file("[dead]\ncolour = 1\n")}), CLI::ConfigError);
+}
+
 TEST_F(ArgumentsTest, ListsAndFlags) {
   environment = {
       {"SPILLWAY_HANDLERS", "a.so:b.so"}, {"SPILLWAY_INSECURE", "true"}, {"SPILLWAY_ROLES", "sse"}};

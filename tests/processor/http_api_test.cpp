@@ -109,6 +109,40 @@ TEST_F(HttpApiTest, AfterTheWaitTheEventIsStillEnqueued) {
   EXPECT_EQ(database.number("SELECT count(*) FROM spillway.queue"), 1);
 }
 
+TEST_F(HttpApiTest, DeadLettersAreListedTheNewestFirst) {
+  database.query(R"(
+    INSERT INTO spillway.events (type, stream) SELECT CASE WHEN g = 2 THEN 'B' ELSE 'A' END, 's'
+    FROM generate_series(1, 3) g;
+    INSERT INTO spillway.dead_letters (event_id, error, sqlstate, attempts, failed_at)
+    SELECT id, format('event %s: 50%% & more', id), NULL, 5, '2026-01-31 12:00Z'::timestamptz + id * interval '1 s'
+    FROM spillway.events)");
+  const auto ids = [&](const std::string& query) {
+    const auto answer = http(server->port(), "GET", "/api/dead" + query);
+    EXPECT_EQ(answer.status, 200) << answer.body;
+    std::string text;
+    for (const json& one : json::parse(answer.body))
+      text += std::to_string(one["event_id"].get<int>()) + " ";
+    const auto total = answer.head.find("X-Total-Count: ");
+    return text + "of " +
+           answer.head.substr(total + 15, answer.head.find('\r', total) - total - 15);
+  };
+  EXPECT_EQ(ids(""), "3 2 1 of 3");
+  EXPECT_EQ(ids("?limit=1"), "3 of 3");
+  EXPECT_EQ(ids("?type=A&limit=1"), "3 of 2");
+  EXPECT_EQ(ids("?type=A&type=B&limit=2"), "3 2 of 3");
+  EXPECT_EQ(ids("?error=2%3A%2050%25+%26"), "2 of 1");
+  EXPECT_EQ(ids("?sqlstate=none&stream=s&since=2026-01-31T12:00:02Z&until=2026-01-31T12:00:03Z"),
+            "2 of 1");
+  EXPECT_EQ(ids("?type=C"), "of 0");
+  EXPECT_EQ(json::parse(http(server->port(), "GET", "/api/dead?type=B").body)[0],
+            json::parse(R"({"event_id":2,"type":"B","stream":"s","attempts":5,"sqlstate":null,
+              "failed_at":"2026-01-31T12:00:02.000000Z","error":"event 2: 50% & more",
+              "holds_stream":false})"));
+  for (const char* bad :
+       {"?limit=0", "?limit=1001", "?limit=x", "?error=%zz", "?error=%00", "?since=yesterday-ish"})
+    EXPECT_EQ(http(server->port(), "GET", std::string("/api/dead") + bad).status, 400) << bad;
+}
+
 TEST_F(HttpApiTest, HealthAndThePage) {
   EXPECT_EQ(http(server->port(), "GET", "/healthz").status, 200);
   EXPECT_EQ(http(server->port(), "GET", "/readyz").status, 200);

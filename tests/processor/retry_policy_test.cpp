@@ -2,6 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <random>
+#include <set>
+
 namespace spillway {
 namespace {
 
@@ -24,6 +27,36 @@ TEST(RetryPolicy, JitterTakesBetweenHalfAndTheWhole) {
   EXPECT_EQ(policy.delay(1, 0), milliseconds(500));
   EXPECT_EQ(policy.delay(1, 0.5), milliseconds(750));
   EXPECT_EQ(policy.delay(3, 0), milliseconds(2000));
+}
+
+TEST(RetryPolicy, ABaseBeyondTheLongestIsKept) {
+  RetryPolicy policy;
+  policy.base = std::chrono::hours(2);
+  for (const int attempts : {1, 2, 50})
+    EXPECT_EQ(policy.delay(attempts, 1.0), std::chrono::hours(2)) << attempts;
+}
+
+TEST(RetryPolicy, NoBaseMeansNoDelay) {
+  RetryPolicy policy;
+  policy.base = milliseconds(0);
+  EXPECT_EQ(policy.delay(1, 0.9), milliseconds(0));
+  EXPECT_EQ(policy.delay(32000, 0.9), milliseconds(0));
+}
+
+TEST(RetryPolicy, EventsThatFailedTogetherAreSpreadOverHalfTheDelay) {
+  const RetryPolicy policy;
+  std::mt19937_64 random(7);
+  std::uniform_real_distribution<double> share(0, 1);
+  std::set<milliseconds> delays;
+  for (int i = 0; i < 1000; ++i) {
+    const milliseconds delay = policy.delay(4, share(random));
+    EXPECT_GE(delay, milliseconds(4000));
+    EXPECT_LE(delay, milliseconds(8000));
+    delays.insert(delay);
+  }
+  EXPECT_GT(delays.size(), 700u);
+  EXPECT_LT(*delays.begin(), milliseconds(4200));
+  EXPECT_GT(*delays.rbegin(), milliseconds(7800));
 }
 
 TEST(Classify, SaysWhatARetryCanMend) {
