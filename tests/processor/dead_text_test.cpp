@@ -89,12 +89,12 @@ TEST(DeadText, OneIsShownWithWhatCanBeDone) {
       "  {\n"
       "  }\n"
       "next\n"
-      "  spillway try --event 17 --handlers PATH                 what the handlers give for it "
+      "  spillway try --event 17 --handlers PATH              what the handlers give for it "
       "now; applies nothing\n"
-      "  spillway dead retry 17                                  again, with all its attempts\n"
-      "  spillway dead discard 17                                given up for good; it stays in "
+      "  spillway dead retry 17                               again, with all its attempts\n"
+      "  spillway dead discard 17                             given up for good; it stays in "
       "the log\n"
-      "  spillway trace 7b0c3f0e-3d0a-4a53-9d7c-0e4f1f3a9b11     what it belongs to\n");
+      "  spillway trace 7b0c3f0e-3d0a-4a53-9d7c-0e4f1f3a9b11  what it belongs to\n");
 }
 
 }  // namespace
