@@ -32,7 +32,8 @@ BEGIN
   -- First, because this waits for a batch that has just handled the event, and whose verdict may be
   -- that it is dead.
   UPDATE spillway.waiting w SET due_at = least(w.due_at, clock_timestamp())
-  WHERE w.event_id = retry.event_id AND w.attempts > 0 AND isfinite(w.due_at);
+  WHERE w.event_id = retry.event_id AND w.attempts > 0 AND isfinite(w.due_at)
+    AND NOT w.discarded;
   IF NOT FOUND THEN
     DELETE FROM spillway.dead_letters d USING spillway.events e
     WHERE d.event_id = retry.event_id AND e.id = d.event_id

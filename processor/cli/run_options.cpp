@@ -30,7 +30,8 @@ void RunOptions::add_to(CLI::App& command) {
       ->check(CLI::Range(1, 32000))
       ->capture_default_str();
   command
-      .add_option("--retry-delay", retry_delay, "Delay after the first failure; doubles each time")
+      .add_option("--retry-delay", retry_delay,
+                  "Delay after the first failure; doubles each time, up to an hour")
       ->capture_default_str();
   command
       .add_option("--unhandled", unhandled, "What an event without a handler becomes: done or dead")
