@@ -41,8 +41,8 @@ std::vector<MaintenanceTask> schedule_upkeep(std::function<void(const std::strin
     Failures failures = failing(session);
     for (const auto& [name, error] : failures) {
       const auto known = reported.find(name);
-      if (known == reported.end() || known->second != error)
-        log("schedule \"" + name + "\": " + error);
+      if (known != reported.end() && known->second == error) continue;
+      log(std::string("schedule \"").append(name).append("\": ").append(error));
     }
     reported = std::move(failures);
     if (rows.is_null(0, 0)) return std::nullopt;
