@@ -1,5 +1,3 @@
-#include <unistd.h>
-
 #include <filesystem>
 #include <fstream>
 #include <iostream>
@@ -8,6 +6,7 @@
 #include <optional>
 
 #include "processor/cli/commands.hpp"
+#include "processor/cli/progress_bar.hpp"
 #include "processor/enqueue.hpp"
 #include "processor/worker.hpp"
 
@@ -47,26 +46,6 @@ json event_of(const Options& options) {
   return event;
 }
 
-class ProgressBar {
- public:
-  explicit ProgressBar(std::uintmax_t whole) : whole_(whole), shown_(isatty(STDERR_FILENO) == 1) {}
-  void show(std::uintmax_t bytes, std::size_t events) const {
-    if (!shown_) return;
-    const int width = 30;
-    const int filled = whole_ == 0 ? width : static_cast<int>(bytes * width / whole_);
-    std::cerr << "\r[" << std::string(static_cast<std::size_t>(filled), '#')
-              << std::string(static_cast<std::size_t>(width - filled), ' ') << "] " << events
-              << " events" << std::flush;
-  }
-  void finish() const {
-    if (shown_) std::cerr << '\n';
-  }
-
- private:
-  std::uintmax_t whole_;
-  bool shown_;
-};
-
 // Batches are transactions of their own: an error names the line, and how many lines are in.
 int enqueue_file(PgConnection& connection, const std::string& path) {
   std::ifstream file(path);
@@ -89,7 +68,7 @@ int enqueue_file(PgConnection& connection, const std::string& path) {
                                            " events before them are enqueued");
     }
     batch.clear();
-    bar.show(bytes, inserted);
+    bar.show(bytes, std::to_string(inserted) + " events");
   };
   for (std::string line; std::getline(file, line);) {
     ++number;
