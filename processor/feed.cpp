@@ -80,6 +80,14 @@ void Feed::catch_up(OutboxReader& reader) {
       hub_.start(reader.renew_epoch(known));
       return;
     }
+    if (known.position < tail.floor) {
+      log_("the outbox is no longer kept from position " + std::to_string(known.position + 1) +
+           " to " + std::to_string(tail.floor) +
+           ": this process was away for too long, every stream comes back and is reset");
+      hub_.skip(tail.floor);
+      more = true;
+      continue;
+    }
     if (tail.lost_ephemeral > 0) hub_.skip_ephemeral(tail.lost_ephemeral);
     if (!tail.batch.broadcasts.empty()) hub_.publish(std::move(tail.batch));
     more = tail.more;

@@ -8,8 +8,12 @@
 namespace spillway {
 namespace {
 
-// One snapshot for all of it: what the head counts must be what the rows show.
-const char* const begin_snapshot = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+// One snapshot for all of it: what the head counts must be what the rows show. The lock comes
+// before the snapshot, because a dropped partition is gone for older snapshots too: whoever drops
+// one moves the floor and waits for this lock, so it happens before the snapshot or after the read.
+const char* const begin_snapshot =
+    "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;"
+    "LOCK TABLE ONLY spillway.broadcasts IN ACCESS SHARE MODE";
 
 const Statement read_line{"sw_read_line",
                           "SELECT epoch, last, last_ephemeral, floor FROM spillway.stream_head"};
@@ -90,7 +94,10 @@ sse::Head OutboxReader::renew_epoch(const sse::Head& known) {
 OutboxReader::Tail OutboxReader::read_after(const sse::Head& known, std::size_t limit) {
   return in_snapshot(session_, [&] {
     Tail tail;
-    tail.head = line().head;
+    const Line now = line();
+    tail.head = now.head;
+    tail.floor = now.floor;
+    if (known.position < now.floor) return tail;
     tail.batch.base_position = known.position;
     tail.batch.base_ephemeral = known.ephemeral;
     auto& broadcasts = tail.batch.broadcasts;

@@ -30,8 +30,10 @@ class OutboxReader {
 
   // What was committed after `known`, durable and ephemeral interleaved, `limit` durable ones at
   // most. Empty broadcasts: nothing new. `lost_ephemeral`: numbers up to it are gone for good.
+  // A floor above `known`: what comes next is no longer kept, and nothing is returned.
   struct Tail {
     sse::Head head;
+    std::uint64_t floor = 0;
     sse::BroadcastBatch batch;
     std::uint64_t lost_ephemeral = 0;
     bool more = false;

@@ -231,6 +231,7 @@ int run_worker(const WorkerOptions& options) {
     keep_up(worker_upkeep());
   }
   if (options.serve_streams) keep_up(stream_upkeep());
+  keep_up(retention_upkeep(options.retention));
   Maintenance maintenance(options.target, std::move(upkeep), log);
   maintenance.start();
 

@@ -15,6 +15,7 @@
 
 #include "processor/address_policy.hpp"
 #include "processor/pg_connection.hpp"
+#include "processor/retention.hpp"
 #include "processor/retry_policy.hpp"
 
 namespace spillway {
@@ -48,6 +49,7 @@ struct WorkerOptions {
   std::chrono::milliseconds shutdown_timeout{10'000};
   std::chrono::milliseconds connect_timeout{10'000};
   std::size_t log_bytes = 64u << 20;  // frames kept in memory
+  RetentionOptions retention;
   std::size_t max_connections = 20'000;
   std::chrono::milliseconds retry_hint{2000};  // the streams' `retry:`
   std::chrono::seconds heartbeat{15};

@@ -70,6 +70,16 @@ void Hub::skip_ephemeral(std::uint64_t number) {
   impl_->deliver(impl_->sequencer.skip_ephemeral(number));
 }
 
+void Hub::skip(std::uint64_t position) {
+  const std::lock_guard lock(impl_->mutex);
+  if (position <= impl_->sequencer.head().position) return;
+  const auto ready = impl_->sequencer.skip(position);
+  Head head = impl_->sequencer.head();
+  head.position = position;
+  for (const auto& shard : impl_->shards) shard->restart(head);
+  impl_->deliver(ready);
+}
+
 Head Hub::head() const {
   const std::lock_guard lock(impl_->mutex);
   return impl_->sequencer.head();

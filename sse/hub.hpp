@@ -45,6 +45,10 @@ class Hub {
   // wait for them.
   void skip_ephemeral(std::uint64_t number);
 
+  // Positions up to this one that are not in the log are gone for good: goes on behind it. Ends
+  // every stream when there are any; clients come back and are reset.
+  void skip(std::uint64_t position);
+
   // The last position (and ephemeral number) that is in the log without a hole.
   [[nodiscard]] Head head() const;
 

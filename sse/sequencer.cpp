@@ -55,6 +55,13 @@ Sequencer::Outcome Sequencer::offer(BroadcastBatch batch) {
   return outcome;
 }
 
+std::vector<BroadcastBatch> Sequencer::skip(std::uint64_t position) {
+  std::vector<BroadcastBatch> ready;
+  head_.position = std::max(head_.position, position);
+  if (started()) release(ready);
+  return ready;
+}
+
 std::vector<BroadcastBatch> Sequencer::skip_ephemeral(std::uint64_t number) {
   std::vector<BroadcastBatch> ready;
   head_.ephemeral = std::max(head_.ephemeral, number);

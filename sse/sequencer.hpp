@@ -32,6 +32,7 @@ class Sequencer {
 
   // Before start() everything is parked.
   Outcome offer(BroadcastBatch batch);
+  std::vector<BroadcastBatch> skip(std::uint64_t position);
   std::vector<BroadcastBatch> skip_ephemeral(std::uint64_t number);
 
   [[nodiscard]] const Head& head() const { return head_; }

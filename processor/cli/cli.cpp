@@ -54,6 +54,7 @@ int run(int argc, char** argv) {
   add_enqueue(app, action);
   add_status(app, action);
   add_dead(app, action);
+  add_prune(app, action);
   add_tail(app, action);
   add_trace(app, action);
   add_try(app, action);

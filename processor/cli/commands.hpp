@@ -5,6 +5,7 @@
 #include <CLI/CLI.hpp>
 #include <chrono>
 #include <functional>
+#include <optional>
 #include <string>
 
 #include "processor/pg_connection.hpp"
@@ -19,6 +20,7 @@ void add_dev(CLI::App& app, Action& action);
 void add_migrate(CLI::App& app, Action& action);
 void add_enqueue(CLI::App& app, Action& action);
 void add_status(CLI::App& app, Action& action);
+void add_prune(CLI::App& app, Action& action);
 void add_tail(CLI::App& app, Action& action);
 void add_trace(CLI::App& app, Action& action);
 void add_try(CLI::App& app, Action& action);
@@ -37,9 +39,13 @@ void add_common(CLI::App& command, Common& common);
 // Opens a connection and checks the schema's version.
 void check_database(const PgTarget& target);
 
-// A validator that reads "10s", "500ms", "2m", "1h" or bare seconds into milliseconds.
+// A validator that reads "10s", "500ms", "2m", "1h", "30d", "2w" or bare seconds into milliseconds.
 [[nodiscard]] std::chrono::milliseconds parse_duration(const std::string& text,
                                                        const std::string& option);
+
+// The same for how long something is kept: needs a unit, more than nothing, and "forever" is none.
+[[nodiscard]] std::optional<std::chrono::milliseconds> parse_age(const std::string& text,
+                                                                 const std::string& option);
 
 // Text for a double-quoted word of a POSIX shell.
 [[nodiscard]] std::string shell_quoted(const std::string& text);

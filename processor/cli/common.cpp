@@ -1,3 +1,4 @@
+#include <cctype>
 #include <charconv>
 #include <cstdlib>
 #include <filesystem>
@@ -45,11 +46,24 @@ std::chrono::milliseconds parse_duration(const std::string& text, const std::str
                         : unit == "m"               ? 60e3
                         : unit == "h"               ? 3600e3
                         : unit == "d"               ? 86400e3
+                        : unit == "w"               ? 7 * 86400e3
                                                     : 0;
   if (end.ec != std::errc{} || factor == 0 || number < 0 || number * factor > 1e13)
     throw ConfigurationError(option + " " + text +
-                             ": write a duration such as 500ms, 10s, 2m or 1h");
+                             ": write a duration such as 500ms, 10s, 2m, 1h, 30d or 2w");
   return std::chrono::milliseconds(static_cast<long long>(number * factor));
+}
+
+std::optional<std::chrono::milliseconds> parse_age(const std::string& text,
+                                                   const std::string& option) {
+  if (text == "forever") return std::nullopt;
+  std::chrono::milliseconds age{0};
+  if (!text.empty() && std::isalpha(static_cast<unsigned char>(text.back())) != 0)
+    age = parse_duration(text, option);
+  if (age.count() < 1)
+    throw ConfigurationError(option + " " + text +
+                             ": write an age with its unit, such as 30d, 12h or 90m");
+  return age;
 }
 
 std::string shell_quoted(const std::string& text) {

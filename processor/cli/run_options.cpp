@@ -6,6 +6,20 @@
 #include "processor/cli/commands.hpp"
 
 namespace spillway::cli {
+namespace {
+
+std::optional<std::int64_t> parse_count(const std::string& text) {
+  if (text == "forever") return std::nullopt;
+  std::int64_t count = 0;
+  const char* end = text.data() + text.size();
+  const auto parsed = std::from_chars(text.data(), end, count);
+  if (parsed.ec != std::errc{} || parsed.ptr != end || count < 1000)
+    throw ConfigurationError("--keep-broadcasts-count " + text +
+                             ": write a number, 1000 at least, or forever");
+  return count;
+}
+
+}  // namespace
 
 void RunOptions::add_to(CLI::App& command) {
   command.add_option("--handlers", handlers,
@@ -85,6 +99,22 @@ void RunOptions::add_to(CLI::App& command) {
                   "Webhooks that are sent at the same time, at most")
       ->check(CLI::Range(1, 1000))
       ->capture_default_str();
+  command
+      .add_option("--keep-broadcasts", keep_broadcasts,
+                  "How long broadcasts can be resumed from: an age such as 12h, or forever")
+      ->capture_default_str();
+  command
+      .add_option("--keep-broadcasts-count", keep_broadcasts_count,
+                  "How many of the last broadcasts are kept, or forever")
+      ->capture_default_str();
+  command
+      .add_option("--keep-events", keep_events,
+                  "How long done events stay in the log: an age such as 90d, or forever")
+      ->capture_default_str();
+  command
+      .add_option("--keep-webhooks", keep_webhooks,
+                  "How long finished webhooks are kept: an age such as 30d, or forever")
+      ->capture_default_str();
   command.add_option("--hint", hint, "SQL of a psql line to print once everything runs");
 }
 
@@ -145,6 +175,10 @@ WorkerOptions RunOptions::worker_options(PgTarget target) const {
   options.webhook_retry.max_attempts = webhook_attempts;
   options.webhook_retry.base = parse_duration(webhook_retry_delay, "--webhook-retry-delay");
   options.webhooks_in_flight = webhooks_in_flight;
+  options.retention.broadcasts = parse_age(keep_broadcasts, "--keep-broadcasts");
+  options.retention.broadcasts_count = parse_count(keep_broadcasts_count);
+  options.retention.events = parse_age(keep_events, "--keep-events");
+  options.retention.webhooks = parse_age(keep_webhooks, "--keep-webhooks");
   return options;
 }
 

@@ -33,6 +33,10 @@ struct RunOptions {
   int webhook_attempts = 8;
   std::string webhook_retry_delay = "5s";
   std::size_t webhooks_in_flight = 32;
+  std::string keep_broadcasts = "3d";
+  std::string keep_broadcasts_count = "10000000";
+  std::string keep_events = "forever";
+  std::string keep_webhooks = "30d";
   std::string hint;
 
   void add_to(CLI::App& command);

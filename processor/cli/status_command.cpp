@@ -58,6 +58,7 @@ void add_status(CLI::App& app, Action& action) {
       row("dead", status.dead);
       row("last event", status.last_event_id);
       row("head position", status.head);
+      row("floor position", status.floor);
       row("workers", status.workers);
       row("runners", status.runners);
       row("stream servers", status.stream_servers);

@@ -98,6 +98,12 @@ void follow(const PgTarget& target, const Options& options, Place& place) {
       told = false;
       for (bool more = true; more && !finished(options, place);) {
         auto tail = reader.read_after(*place.head, 1000);
+        if (place.head->position < tail.floor) {
+          std::cerr << "spillway: positions " << place.head->position + 1 << " to " << tail.floor
+                    << " are no longer kept\n";
+          place.head->position = tail.floor;
+          continue;
+        }
         print_all(options, tail.batch.broadcasts, place);
         more = tail.more;
         if (more)

@@ -52,6 +52,20 @@ TEST_F(SequencerTest, TrimsWhatIsPartlyKnown) {
   EXPECT_EQ(sequencer_.head(), (Head{"e", 3, 2}));
 }
 
+TEST_F(SequencerTest, GoesOnBehindWhatIsGoneForGood) {
+  (void)sequencer_.offer({0, 0, {durable("a")}});
+  EXPECT_TRUE(sequencer_.offer({8, 0, {durable("i"), durable("j"), durable("k")}}).parked);
+  EXPECT_TRUE(sequencer_.skip(5).empty());
+  EXPECT_EQ(sequencer_.head(), (Head{"e", 5, 0}));
+  EXPECT_TRUE(sequencer_.has_gap());
+  const auto ready = sequencer_.skip(9);
+  EXPECT_EQ(text(ready), "jk") << "what is gone is cut off";
+  EXPECT_EQ(ready.front().base_position, 9u);
+  EXPECT_TRUE(sequencer_.skip(3).empty()) << "never back";
+  EXPECT_EQ(sequencer_.head(), (Head{"e", 11, 0}));
+  EXPECT_EQ(text(sequencer_.offer({11, 0, {durable("l")}}).ready), "l");
+}
+
 TEST_F(SequencerTest, ParksAheadOfAHoleAndReleasesWhenItFills) {
   EXPECT_TRUE(sequencer_.offer({2, 0, {durable("c")}}).parked);
   EXPECT_TRUE(sequencer_.offer({1, 0, {durable("b")}}).parked);
