@@ -396,10 +396,9 @@ class Run {
       return state_.request.dry_run && state_.failed > 0 ? 1 : 0;
     }
     if (outcome == Replay::Outcome::stopped) {
-      std::cerr << "spillway: " << state_.last_error << "\nspillway: the events before "
-                << state_.next
-                << " are replayed; mend that and go on with: " << resume_command(options_, state_)
-                << "  (or pass it over: --on-error=skip)\n";
+      std::cerr << "spillway: " << state_.last_error
+                << "\nspillway: the events before it are replayed; mend that and go on with: "
+                << resume_command(options_, state_) << "  (or pass it over: --on-error=skip)\n";
       return 1;
     }
     std::cerr << "spillway: stopped before event " << state_.next
