@@ -85,6 +85,9 @@ Replay::Outcome Replay::step() {
       careful_ = true;
     }
     return Outcome::again;
+  } catch (const ReplayError&) {
+    session_.exec("ROLLBACK");
+    throw;
   }
   state_ = std::move(fresh);
   careful_ = false;

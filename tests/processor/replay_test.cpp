@@ -499,7 +499,7 @@ TEST_F(ReplayTest, AConnectionLostInTheMiddleOfAStepUndoesTheStep) {
   EXPECT_EQ(rows(), "1 2 3 4 5 6 7 8 9");
 }
 
-TEST_F(ReplayTest, AHandlerThatEndsTheProcessOfAReplayLeavesItWhereItWas) {
+TEST_F(ReplayTest, AnExceptionBehindACommitLeavesItAtThatCommit) {
   insert("Row", 3);
   all_done();
   const ReplayState begun = begin();
