@@ -78,9 +78,11 @@ const Statement take_sql{"", "UPDATE spillway.replays SET run_by = $2 WHERE id =
 const Statement lock_sql{"sw_replay_lock",
                          "SELECT next_id FROM spillway.replays WHERE id = $1 FOR UPDATE"};
 
-// The rows are walked in id order without their payloads, up to $3 of them; those that are wanted
-// are fetched behind that. Of the ranges that are left out only the one that begins last before the
-// event can hold it. The size is that of the stored, maybe compressed, value.
+// The rows are walked in id order without their payloads, until $4 of them are wanted or $3 are
+// seen (a CTE goes only as far as it is asked to; the greatest id is asked for in the second case
+// alone). Those that are wanted are fetched behind that. Of the ranges that are left out only the
+// one that begins last before the event can hold it. The size is that of the stored, maybe
+// compressed, value.
 const Statement read_log_sql{"sw_replay_read_log", R"(
 WITH walk AS MATERIALIZED (
   SELECT e.id,
@@ -97,10 +99,10 @@ WITH walk AS MATERIALIZED (
               ELSE false END AS wanted
   FROM spillway.events e WHERE e.id >= $1 AND e.id <= $2 ORDER BY e.id LIMIT $3::int
 ), chosen AS MATERIALIZED (
-  SELECT id FROM walk WHERE wanted ORDER BY id LIMIT $4::int
+  SELECT id FROM walk WHERE wanted LIMIT $4::int
 )
-SELECT read.*, walked.last
-FROM (SELECT max(id) AS last FROM walk) walked
+SELECT read.*, CASE WHEN (SELECT count(*) FROM chosen) < $4::int THEN (SELECT max(id) FROM walk) END
+FROM (VALUES (1)) AS one
 LEFT JOIN (
   SELECT * FROM (
     SELECT )" SPILLWAY_EVENT_COLUMNS R"(, 0 AS lane,
