@@ -75,10 +75,12 @@ struct Compile {
 
 }  // namespace
 
-CompiledEffects Executor::compile(const Effects& effects, const EffectOrigin& origin) {
+CompiledEffects Executor::compile(const Effects& effects, const EffectOrigin& origin,
+                                  const EffectKinds& kinds) {
   CompiledEffects compiled;
   for (std::size_t index = 0; index < effects.size(); ++index)
-    std::visit(Compile{compiler_, origin, index, compiled}, effects[index]);
+    if (kinds.contains(effects[index].index()))
+      std::visit(Compile{compiler_, origin, index, compiled}, effects[index]);
   return compiled;
 }
 

@@ -16,6 +16,7 @@
 #include <string>
 #include <vector>
 
+#include "effects/effect_kinds.hpp"
 #include "effects/sql.hpp"
 #include "effects/write_compiler.hpp"
 #include "effects/write_group.hpp"
@@ -44,7 +45,9 @@ class Executor {
  public:
   explicit Executor(SqlSession& session) : session_(session), compiler_(session) {}
 
-  [[nodiscard]] CompiledEffects compile(const Effects& effects, const EffectOrigin& origin);
+  // Effects of other kinds than these are passed over.
+  [[nodiscard]] CompiledEffects compile(const Effects& effects, const EffectOrigin& origin,
+                                        const EffectKinds& kinds = EffectKinds::all());
 
   // Grouped: the same rows as one by one, in fewer statements.
   void apply(std::span<const CompiledEffects* const> events);

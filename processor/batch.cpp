@@ -1,34 +1,11 @@
 #include "processor/batch.hpp"
 
 #include <algorithm>
-#include <exception>
-#include <iterator>
-#include <map>
 #include <unordered_set>
 #include <utility>
 
-#include "effects/effect_error.hpp"
-#include "processor/handlers_of_type.hpp"
-#include "processor/segments.hpp"
-
 namespace spillway {
 namespace {
-
-constexpr std::size_t longest_error = 4000;  // bytes of an error that are kept
-
-std::string describe(const Event& event) {
-  return "event " + std::to_string(event.id) + " (" + event.type + "): ";
-}
-
-// Errors come from handlers and may hold anything; the table takes UTF-8 without NUL.
-std::string storable(std::string text) {
-  if (text.size() > longest_error) text.resize(longest_error);
-  for (char& c : text)
-    if (c == '\0') c = ' ';
-  // Cut or foreign bytes: the JSON library's replacement does the work.
-  const std::string quoted = json(text).dump(-1, ' ', false, json::error_handler_t::replace);
-  return json::parse(quoted).get<std::string>();
-}
 
 LaneStarts starts_of(const std::vector<LaneMarks::Claim>& claims) {
   LaneStarts starts;
@@ -46,27 +23,30 @@ LaneStarts starts_of(const std::vector<LaneMarks::Claim>& claims) {
 
 Batch::Batch(SqlSession& session, const HandlerSet& handlers, LaneMarks& marks,
              BatchOptions options, BatchSinks sinks, std::uint64_t seed)
-    : session_(session),
-      handlers_(handlers),
-      marks_(marks),
+    : marks_(marks),
       options_(options),
       sinks_(std::move(sinks)),
       store_(session),
-      reads_(session),
-      executor_(session),
+      handling_(session, handlers, handling_options()),
       outbox_(session),
       random_(seed) {}
+
+HandlingOptions Batch::handling_options() {
+  HandlingOptions options;
+  options.unhandled_is_dead = options_.unhandled_is_dead;
+  options.failed = [this](std::vector<Work>& work, std::size_t at) { hold_followers(work, at); };
+  return options;
+}
 
 BatchResult Batch::run(std::span<const int> order, std::size_t lanes, std::size_t limit,
                        bool careful) {
   BatchResult result;
   std::int64_t alone = 0;  // the event of a batch of one
   std::uint64_t xid = 0;
-  take_registry();
+  handling_.begin();
   outbox_.clear();
   logs_.clear();
   webhooks_ = false;
-  if (std::exchange(schema_suspect_, false)) executor_.forget_schema();
   store_.begin();
   try {
     const OwnedLanes owned = store_.own_lanes(order, lanes);
@@ -108,27 +88,7 @@ BatchResult Batch::run(std::span<const int> order, std::size_t lanes, std::size_
         return a.claimed->event.id < b.claimed->event.id;
       });
       if (work.size() == 1) alone = work.front().claimed->event.id;
-      bool reads = false;
-      for (Work& item : work) {
-        item.handlers = &handlers_of(item.claimed->event.type);
-        reads = reads || item.handlers->reads;
-      }
-      std::vector<std::pair<std::size_t, std::size_t>> segments{{0, work.size()}};
-      if (reads) {
-        std::vector<SegmentInput> inputs;
-        inputs.reserve(work.size());
-        for (const Work& item : work)
-          inputs.push_back({item.claimed->event.stream, item.handlers->reads});
-        segments = segments_of(inputs);
-      }
-      for (const auto& [begin, end] : segments) {
-        if (reads) read_declared(work, begin, end, careful);
-        handle(work, begin, end);
-        if (careful)
-          apply_carefully(work, begin, end);
-        else
-          apply_all(work, begin, end);
-      }
+      handling_.run(work, careful);
       xid = settle(work, queued.events, result);
     }
     store_.commit();
@@ -148,7 +108,7 @@ BatchResult Batch::run(std::span<const int> order, std::size_t lanes, std::size_
                        {last, queued.cut, xid, queued.fast || queued.events.empty()});
     }
   } catch (const SqlError& error) {
-    if (error.sqlstate().starts_with("42")) schema_suspect_ = true;
+    handling_.refused(error);
     const FailureClass failure = classify(error.sqlstate());
     if (failure == FailureClass::outage) throw;
     store_.rollback();
@@ -156,18 +116,14 @@ BatchResult Batch::run(std::span<const int> order, std::size_t lanes, std::size_
     // Serialization trouble goes away by itself, mostly; the rest is some event's fault.
     const bool again = failure == FailureClass::batch && failures_in_a_row_ < 3;
     result.outcome = again ? BatchResult::Outcome::again : BatchResult::Outcome::careful_next;
-    if (careful && alone != 0 && failure != FailureClass::batch) {
-      condemned_ = alone;
-      condemned_error_ = error.what();
-      condemned_sqlstate_ = error.sqlstate();
-    }
+    if (careful && alone != 0 && failure != FailureClass::batch) handling_.condemn(alone, error);
     if (careful && sinks_.warn)
       sinks_.warn("a batch of " + std::to_string(result.taken) +
                   " events could not be completed: " + error.what());
     return result;
   }
   failures_in_a_row_ = 0;
-  if (alone == condemned_) condemned_ = 0;
+  handling_.absolve(alone);
   if (!outbox_.empty() && sinks_.broadcast) sinks_.broadcast(outbox_.take());
   if (result.taken > 0 && sinks_.settled) sinks_.settled();
   if (webhooks_ && sinks_.webhooks) sinks_.webhooks();
@@ -191,218 +147,12 @@ QueueStore::QueueClaim Batch::claim_queue(const OwnedLanes& owned, const LaneSta
   return store_.claim_ranked(owned.lanes, starts, limit, options_.bytes, whose);
 }
 
-void Batch::take_registry() {
-  auto current = handlers_.current();
-  // Types come from whoever inserts events, so what is remembered needs a bound.
-  if (current == registry_ && handlers_by_type_.size() < 1000) return;
-  handlers_by_type_.clear();
-  registry_ = std::move(current);
-}
-
-const Batch::Handlers& Batch::handlers_of(const std::string& type) {
-  if (const auto known = handlers_by_type_.find(type); known != handlers_by_type_.end())
-    return known->second;
-  Handlers found{handlers_of_type(*registry_, type), false};
-  for (const Registration* registration : found.list)
-    found.reads = found.reads || !registration->reads.empty();
-  return handlers_by_type_.emplace(type, std::move(found)).first->second;
-}
-
-// One statement per handler for all of the segment's events. In a careful batch a statement that
-// fails is done again event by event, so that only the event at fault fails.
-void Batch::read_declared(std::vector<Work>& work, std::size_t begin, std::size_t end,
-                          bool careful) {
-  std::map<const Registration*, std::vector<std::size_t>> readers;
-  for (std::size_t i = begin; i < end; ++i) {
-    if (work[i].state != Work::State::ready || work[i].claimed->held) continue;
-    if (!work[i].handlers->reads || work[i].claimed->discarded) continue;
-    work[i].data.resize(work[i].handlers->list.size());
-    for (const Registration* handler : work[i].handlers->list)
-      if (!handler->reads.empty()) readers[handler].push_back(i);
-  }
-  for (const auto& [handler, indexes] : readers) {
-    const auto read = [&, handler = handler](const std::vector<std::size_t>& which) {
-      std::vector<const Event*> events;
-      for (const std::size_t i : which) events.push_back(&work[i].claimed->event);
-      std::vector<json> rows = reads_.read(handler->reads, events);
-      for (std::size_t k = 0; k < which.size(); ++k) {
-        Work& item = work[which[k]];
-        for (std::size_t h = 0; h < item.handlers->list.size(); ++h)
-          if (item.handlers->list[h] == handler) item.data[h] = rows[k];
-      }
-    };
-    if (!careful) {
-      read(indexes);
-      continue;
-    }
-    for (const std::size_t i : indexes) {
-      if (work[i].state != Work::State::ready) continue;
-      session_.exec("SAVEPOINT spillway_read");
-      try {
-        read({i});
-        session_.exec("RELEASE SAVEPOINT spillway_read");
-      } catch (const SqlError& error) {
-        const FailureClass failure = classify(error.sqlstate());
-        if (failure == FailureClass::outage) throw;
-        session_.exec("ROLLBACK TO SAVEPOINT spillway_read; RELEASE SAVEPOINT spillway_read");
-        fail(work[i], "the declared read of " + handler->origin + ": " + error.what(),
-             error.sqlstate(), failure == FailureClass::deterministic);
-        hold_followers(work, i);
-      }
-    }
-  }
-}
-
-Result Batch::run_handlers(Work& work) {
-  Event& event = work.claimed->event;
-  const auto& handlers = work.handlers->list;
-  if (handlers.empty() && options_.unhandled_is_dead)
-    throw EffectError("there is no handler for type \"" + event.type + "\"");
-  if (handlers.size() == 1 && work.data.empty()) {
-    Result only = handlers.front()->handler(event);
-    if (only.error) throw std::runtime_error(*only.error);
-    return only;
-  }
-  Result all;
-  for (std::size_t i = 0; i < handlers.size(); ++i) {
-    event.data =
-        i < work.data.size() && !work.data[i].is_null() ? std::move(work.data[i]) : json::array();
-    Result one = handlers[i]->handler(event);
-    if (one.error) throw std::runtime_error(*one.error);
-    if (all.effects.empty())
-      all.effects = std::move(one.effects);
-    else
-      std::move(one.effects.begin(), one.effects.end(), std::back_inserter(all.effects));
-    if (one.response) all.response = std::move(one.response);
-  }
-  return all;
-}
-
-void Batch::handle(std::vector<Work>& work, std::size_t begin, std::size_t end) {
-  for (std::size_t i = begin; i < end; ++i) {
-    Work& item = work[i];
-    if (item.state != Work::State::ready) continue;
-    if (item.claimed->held) {
-      item.state = Work::State::held;
-      continue;
-    }
-    if (item.claimed->discarded) {
-      item.state = Work::State::done;
-      continue;
-    }
-    if (item.claimed->event.id == condemned_) {
-      fail(item, condemned_error_, condemned_sqlstate_, true);
-      continue;
-    }
-    try {
-      if (!item.claimed->problem.empty()) throw EffectError(item.claimed->problem);
-      const Event& event = item.claimed->event;
-      Result answer = run_handlers(item);
-      item.effects = executor_.compile(answer.effects, {event.id, event.correlation_id});
-      item.response = std::move(answer.response);
-    } catch (const EffectError& error) {
-      fail(item, error.what(), {}, true);
-    } catch (const SqlError&) {  // the catalogue could not be read: not the event's fault
-      throw;
-    } catch (const ConnectionLost&) {
-      throw;
-    } catch (const std::exception& error) {
-      fail(item, std::string("the handler threw: ") + error.what(), {}, false);
-    } catch (...) {
-      fail(item, "the handler threw something that is not a std::exception", {}, false);
-    }
-    if (item.state == Work::State::failed) hold_followers(work, i);
-  }
-}
-
-void Batch::apply_all(std::vector<Work>& work, std::size_t begin, std::size_t end) {
-  std::vector<const CompiledEffects*> ready;
-  ready.reserve(end - begin);
-  for (std::size_t i = begin; i < end; ++i) {
-    Work& item = work[i];
-    if (item.state != Work::State::ready) continue;
-    ready.push_back(&item.effects);
-    item.state = Work::State::done;
-  }
-  executor_.apply(ready);
-}
-
-// Applies work[begin, end), halving until what fails stands alone. In order, so that an event that
-// will be tried again can hold back the later ones of its stream before they are applied.
-void Batch::apply_carefully(std::vector<Work>& work, std::size_t begin, std::size_t end) {
-  std::vector<const CompiledEffects*> ready;
-  std::size_t last = begin;
-  for (std::size_t i = begin; i < end; ++i) {
-    if (work[i].state != Work::State::ready) continue;
-    ready.push_back(&work[i].effects);
-    last = i;
-  }
-  if (ready.empty()) return;
-  try {
-    session_.exec("SAVEPOINT spillway_part");
-    executor_.apply(ready);
-    check_deferred_constraints();
-    session_.exec("RELEASE SAVEPOINT spillway_part");
-    for (std::size_t i = begin; i < end; ++i)
-      if (work[i].state == Work::State::ready) work[i].state = Work::State::done;
-    return;
-  } catch (const SqlError& error) {
-    if (classify(error.sqlstate()) == FailureClass::outage) throw;
-    session_.exec("ROLLBACK TO SAVEPOINT spillway_part");
-    if (error.sqlstate().starts_with("42")) schema_suspect_ = true;
-    if (ready.size() == 1) return apply_alone(work, last);
-    session_.exec("RELEASE SAVEPOINT spillway_part");
-  }
-  const std::size_t middle = begin + (end - begin) / 2;
-  apply_carefully(work, begin, middle);
-  apply_carefully(work, middle, end);
-}
-
-// The only event of its part, which failed as a group: once more, one effect at a time. That says
-// which effect is at fault, or finds that only the grouping was (two spellings of one key).
-void Batch::apply_alone(std::vector<Work>& work, std::size_t at) {
-  try {
-    executor_.apply_each(work[at].effects);
-    check_deferred_constraints();
-    session_.exec("RELEASE SAVEPOINT spillway_part");
-    work[at].state = Work::State::done;
-  } catch (const SqlError& error) {
-    if (classify(error.sqlstate()) == FailureClass::outage) throw;
-    session_.exec("ROLLBACK TO SAVEPOINT spillway_part; RELEASE SAVEPOINT spillway_part");
-    const bool deterministic = classify(error.sqlstate()) == FailureClass::deterministic;
-    fail(work[at], error.what(), error.sqlstate(), deterministic);
-    hold_followers(work, at);
-  }
-}
-
-// Constraints that are checked at COMMIT must be checked while the fault can still be pinned down.
-void Batch::check_deferred_constraints() {
-  if (defer_again_.empty()) {
-    const Rows rows = session_.exec(
-        "SELECT string_agg(format('%I.%I', n.nspname, c.conname), ', ')"
-        " FROM pg_catalog.pg_constraint c JOIN pg_catalog.pg_namespace n ON n.oid = c.connamespace"
-        " WHERE c.condeferred");
-    defer_again_ = rows.is_null(0, 0) ? "-" : "SET CONSTRAINTS " + rows.string(0, 0) + " DEFERRED";
-  }
-  if (defer_again_ == "-") return;
-  session_.exec("SET CONSTRAINTS ALL IMMEDIATE");
-  session_.exec(defer_again_);
-}
-
 void Batch::hold_followers(std::vector<Work>& work, std::size_t failed) {
   const auto& stream = work[failed].claimed->event.stream;
   if (!stream || !holds_stream(work[failed])) return;
   for (std::size_t i = failed + 1; i < work.size(); ++i)
     if (work[i].claimed->event.stream == stream && work[i].state == Work::State::ready)
       work[i].state = Work::State::held;
-}
-
-void Batch::fail(Work& work, const std::string& error, std::string sqlstate, bool deterministic) {
-  work.state = Work::State::failed;
-  work.error = storable(describe(work.claimed->event) + error);
-  work.sqlstate = std::move(sqlstate);
-  work.deterministic = deterministic;
-  work.effects = {};
 }
 
 int Batch::attempts_allowed(const ClaimedEvent& claimed) const {

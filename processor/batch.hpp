@@ -17,17 +17,14 @@
 #include <random>
 #include <span>
 #include <string>
-#include <unordered_map>
 #include <vector>
 
-#include "effects/executor.hpp"
 #include "effects/outbox.hpp"
-#include "processor/declared_reads.hpp"
 #include "processor/handler_set.hpp"
+#include "processor/handling.hpp"
 #include "processor/lane_marks.hpp"
 #include "processor/queue_store.hpp"
 #include "processor/retry_policy.hpp"
-#include "spillway/registry.hpp"
 #include "sse/broadcast.hpp"
 
 namespace spillway {
@@ -72,66 +69,28 @@ class Batch {
   BatchResult run(std::span<const int> order, std::size_t lanes, std::size_t limit, bool careful);
 
  private:
-  // What runs for a type, in order.
-  struct Handlers {
-    std::vector<const Registration*> list;
-    bool reads = false;  // one of them declares a read
-  };
-  struct Work {
-    ClaimedEvent* claimed = nullptr;
-    const Handlers* handlers = nullptr;
-    std::vector<json> data;  // what each of them reads; empty when none does
-    CompiledEffects effects;
-    std::optional<json> response;
-    enum class State { ready, held, done, failed } state = State::ready;
-    std::string error;
-    std::string sqlstate;
-    bool deterministic = false;
-  };
-
+  [[nodiscard]] HandlingOptions handling_options();
   QueueStore::QueueClaim claim_queue(const OwnedLanes& owned, const LaneStarts& starts,
                                      std::size_t limit);
-  void take_registry();
-  const Handlers& handlers_of(const std::string& type);
-  void read_declared(std::vector<Work>& work, std::size_t begin, std::size_t end, bool careful);
-  void handle(std::vector<Work>& work, std::size_t begin, std::size_t end);
-  Result run_handlers(Work& work);
-  void apply_all(std::vector<Work>& work, std::size_t begin, std::size_t end);
-  void apply_carefully(std::vector<Work>& work, std::size_t begin, std::size_t end);
-  void apply_alone(std::vector<Work>& work, std::size_t at);
   void hold_followers(std::vector<Work>& work, std::size_t failed);  // if it holds its stream
-  void fail(Work& work, const std::string& error, std::string sqlstate, bool deterministic);
   // Returns the transaction's xid, if it took anything from the queue.
   std::uint64_t settle(std::vector<Work>& work, std::span<const ClaimedEvent> from_queue,
                        BatchResult& result);
   [[nodiscard]] int attempts_allowed(const ClaimedEvent& claimed) const;
   [[nodiscard]] bool is_final(const Work& work) const;
   [[nodiscard]] bool holds_stream(const Work& failed) const;
-  void check_deferred_constraints();
 
-  SqlSession& session_;
-  const HandlerSet& handlers_;
-  std::shared_ptr<const Registry> registry_;                    // the batch's
-  std::unordered_map<std::string, Handlers> handlers_by_type_;  // of that registry
   LaneMarks& marks_;
   BatchOptions options_;
   BatchSinks sinks_;
   QueueStore store_;
-  DeclaredReads reads_;
-  Executor executor_;
+  Handling handling_;
   Outbox outbox_;
   std::vector<std::pair<std::int64_t, Log>> logs_;  // of the batch, for after its commit
   bool webhooks_ = false;                           // the batch wrote some
   std::mt19937_64 random_;
-  unsigned turn_ = 0;        // of claims with priorities
-  std::string defer_again_;  // SET CONSTRAINTS … DEFERRED for those that start so; careful only
-  bool schema_suspect_ = false;  // a statement failed as if the schema had changed
+  unsigned turn_ = 0;  // of claims with priorities
   int failures_in_a_row_ = 0;
-  // An event that, alone in a careful batch, could not be completed: it fails with this the next
-  // time.
-  std::int64_t condemned_ = 0;
-  std::string condemned_error_;
-  std::string condemned_sqlstate_;
 };
 
 }  // namespace spillway

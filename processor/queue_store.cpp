@@ -20,12 +20,6 @@ FROM unnest($1::int[]) AS l(lane)
 WHERE pg_try_advisory_xact_lock($2::int, l.lane)
 LIMIT $3::int)"};
 
-// The columns of an event; read by event_of().
-#define SPILLWAY_EVENT_COLUMNS                                                                     \
-  "e.id, e.type, e.stream, e.payload, e.context, e.correlation_id, e.causation_id, e.created_at, " \
-  "e.max_attempts"
-constexpr std::size_t event_columns = 9;
-
 // Where each lane's claim starts: behind what is settled (from_seq), or further on where everything
 // that may still appear below comes from transactions that are known to run (fast_seq). Whether
 // they run is asked of the claim's own snapshot, so the answer is exact.
@@ -284,37 +278,6 @@ std::string integer_array(const Range& range) {
   std::string array = "{";
   for (const auto value : range) append_array_element(array, static_cast<std::int64_t>(value));
   return array += '}';
-}
-
-json parse_or_note(std::string_view text, const char* what, std::string& problem) {
-  if (text == "{}") return json::object();
-  try {
-    return json::parse(text);
-  } catch (const json::exception&) {  // a number no double can hold
-    problem = std::string(what) + " holds a number that is out of range";
-    return json::object();
-  }
-}
-
-ClaimedEvent event_of(const Rows& rows, std::size_t row) {
-  ClaimedEvent claimed;
-  Event& event = claimed.event;
-  event.id = rows.integer(row, 0);
-  event.type = rows.string(row, 1);
-  if (!rows.is_null(row, 2)) event.stream = rows.string(row, 2);
-  event.payload = parse_or_note(rows.text(row, 3), "payload", claimed.problem);
-  event.context = parse_or_note(rows.text(row, 4), "context", claimed.problem);
-  event.correlation_id = rows.string(row, 5);
-  if (!rows.is_null(row, 6)) event.causation_id = rows.integer(row, 6);
-  // "2026-01-31 12:00:00.5+00" (the session's time zone is UTC) becomes ISO 8601.
-  event.created_at = rows.string(row, 7);
-  if (const auto space = event.created_at.find(' '); space != std::string::npos)
-    event.created_at[space] = 'T';
-  if (event.created_at.ends_with("+00"))
-    event.created_at.replace(event.created_at.size() - 3, 3, "Z");
-  if (!rows.is_null(row, 8)) claimed.max_attempts = rows.integer<int>(row, 8);
-  claimed.lane = rows.integer<int>(row, event_columns);
-  return claimed;
 }
 
 }  // namespace

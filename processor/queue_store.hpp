@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "effects/sql.hpp"
+#include "processor/event_rows.hpp"
 #include "processor/lane_marks.hpp"
 #include "spillway/event.hpp"
 
@@ -26,6 +27,7 @@ inline constexpr int lane_lock_class = 0x53504c57;  // (class, lane), held for a
 inline constexpr int worker_lock_class =
     0x53504c52;  // (class, runners * 2 + serves streams), shared
 inline constexpr int migrate_lock_class = 0x53504c4d;
+inline constexpr int replay_lock_class = 0x53504c50;  // (class, id of the replay)
 
 struct OwnedLanes {
   std::vector<int> lanes;
@@ -45,19 +47,6 @@ struct LaneStarts {
 
 // Whose turn it is when there are events with priorities; what is left is filled with the others.
 enum class Turn { highest, common, lowest, oldest };
-
-struct ClaimedEvent {
-  Event event;  // payload and context are parsed
-  int lane = 0;
-  std::uint64_t seq = 0;  // 0: claimed from `waiting`
-  std::string row;        // where the queue row is (ctid)
-  int attempts = 0;       // failed ones so far
-  std::optional<int> max_attempts;
-  bool held = false;       // another event of its stream waits: it must not run
-  bool ranked = false;     // its row is in `ranked`, not in `queue`
-  bool discarded = false;  // a dead letter that was given up: out of the line, not handled
-  std::string problem;     // payload or context that no handler can be given; else empty
-};
 
 struct Postponed {
   const ClaimedEvent* claimed = nullptr;

@@ -20,6 +20,7 @@
 #include "processor/http_api.hpp"
 #include "processor/listener.hpp"
 #include "processor/load_handlers.hpp"
+#include "processor/log_effect.hpp"
 #include "processor/maintenance.hpp"
 #include "processor/migrator.hpp"
 #include "processor/outbox_reader.hpp"
@@ -72,15 +73,6 @@ class ShutdownWatch {
   std::atomic<bool> finished_{false};
   std::thread thread_;
 };
-
-void write_log_effect(std::int64_t event_id, const Log& log) {
-  const auto level = spdlog::level::from_str(log.level);
-  if (!spdlog::should_log(level)) return;
-  // One line each, whatever a payload brought along.
-  std::string text = json(log.message).dump();
-  if (!log.fields.empty()) text += " " + log.fields.dump();
-  spdlog::log(level, "event {}: {}", event_id, text);
-}
 
 void write_port_file(const std::string& path, std::uint16_t port) {
   // Renamed into place: whoever waits for the file finds a whole number in it.

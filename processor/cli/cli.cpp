@@ -52,6 +52,7 @@ int run(int argc, char** argv) {
   add_dev(app, action);
   add_migrate(app, action);
   add_enqueue(app, action);
+  add_replay(app, action);
   add_status(app, action);
   add_dead(app, action);
   add_prune(app, action);

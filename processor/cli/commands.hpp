@@ -19,6 +19,7 @@ void add_dead(CLI::App& app, Action& action);
 void add_dev(CLI::App& app, Action& action);
 void add_migrate(CLI::App& app, Action& action);
 void add_enqueue(CLI::App& app, Action& action);
+void add_replay(CLI::App& app, Action& action);
 void add_status(CLI::App& app, Action& action);
 void add_prune(CLI::App& app, Action& action);
 void add_tail(CLI::App& app, Action& action);
