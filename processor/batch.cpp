@@ -8,12 +8,28 @@
 #include <utility>
 
 #include "effects/effect_error.hpp"
+#include "processor/migrator.hpp"
 #include "processor/segments.hpp"
 
 namespace spillway {
 namespace {
 
+using std::chrono::milliseconds;
+using std::chrono::steady_clock;
+
 constexpr std::size_t longest_error = 4000;  // bytes of an error that are kept
+
+// Where a wait has been in vain before: this share of the limits, so that finding the event that
+// waits takes no longer than the wait itself did; and after so many more, hardly any wait at all.
+constexpr int brief_share = 20;
+constexpr int patience = 4;
+constexpr milliseconds hardly{2};
+
+// An event that only waits for somebody else's lock comes back after this long at most.
+constexpr milliseconds longest_lock_delay{30'000};
+
+// Between two statements a session that owns lanes must not look like that of a frozen process.
+constexpr milliseconds touch_interval{1000};
 
 std::string describe(const Event& event) {
   return "event " + std::to_string(event.id) + " (" + event.type + "): ";
@@ -50,6 +66,8 @@ BatchResult Batch::run(std::span<const int> order, std::size_t lanes, std::size_
   std::int64_t alone = 0;  // the event of a batch of one
   std::uint64_t xid = 0;
   take_registry();
+  waits_in_vain_ = 0;
+  began_ = steady_clock::now();
   outbox_.clear();
   logs_.clear();
   webhooks_ = false;
@@ -59,6 +77,10 @@ BatchResult Batch::run(std::span<const int> order, std::size_t lanes, std::size_
     const OwnedLanes owned = store_.own_lanes(order, lanes);
     result.xmin = owned.xmin;
     result.armed = owned.armed;
+    if (owned.schema_version > newest_schema_version()) {
+      store_.rollback();
+      throw newer_than_binary(owned.schema_version);
+    }
     if (owned.lanes.empty()) {
       store_.rollback();
       return result;
@@ -76,12 +98,16 @@ BatchResult Batch::run(std::span<const int> order, std::size_t lanes, std::size_
     }
 
     std::vector<ClaimedEvent> waited;
-    if (owned.waiting_due) waited = store_.claim_waiting(owned.lanes, limit);
+    if (owned.waiting_due && !std::exchange(queue_only_, false))
+      waited = store_.claim_waiting(owned.lanes, limit);
     QueueStore::QueueClaim queued;
     queued.cut = true;
     if (waited.size() < limit)
       queued = store_.claim_queue(owned.lanes, from, limit - waited.size(), options_.bytes);
     result.taken = waited.size() + queued.events.size();
+
+    // Those that are tried again may well be those that wait for somebody.
+    if (timed_out_ || !waited.empty()) wait_briefly();
 
     if (result.taken > 0) {
       std::vector<Work> work(result.taken);
@@ -117,6 +143,9 @@ BatchResult Batch::run(std::span<const int> order, std::size_t lanes, std::size_
       xid = settle(work, queued.events, result);
     }
     store_.commit();
+    result.waited_in_vain = waits_in_vain_ > 0;
+    // Many that wait for locks must not keep the new ones waiting.
+    queue_only_ = result.waited_in_vain && !waited.empty();
 
     // Moving scheduled events gave the transaction its xid before the read.
     if (result.scheduled_moved) xid = 0;
@@ -138,8 +167,11 @@ BatchResult Batch::run(std::span<const int> order, std::size_t lanes, std::size_
     ++failures_in_a_row_;
     // Serialization trouble goes away by itself, mostly; the rest is some event's fault.
     const bool again = failure == FailureClass::batch && failures_in_a_row_ < 3;
+    timed_out_ = failure == FailureClass::timeout;
+    result.waited_in_vain = error.sqlstate() == lock_not_available;
     result.outcome = again ? BatchResult::Outcome::again : BatchResult::Outcome::careful_next;
-    if (careful && alone != 0 && failure != FailureClass::batch) {
+    if (careful && alone != 0 && failure != FailureClass::batch &&
+        failure != FailureClass::timeout) {
       condemned_ = alone;
       condemned_error_ = error.what();
       condemned_sqlstate_ = error.sqlstate();
@@ -150,6 +182,7 @@ BatchResult Batch::run(std::span<const int> order, std::size_t lanes, std::size_
     return result;
   }
   failures_in_a_row_ = 0;
+  timed_out_ = false;
   if (alone == condemned_) condemned_ = 0;
   if (!outbox_.empty() && sinks_.broadcast) sinks_.broadcast(outbox_.take());
   if (result.taken > 0 && sinks_.settled) sinks_.settled();
@@ -219,6 +252,7 @@ void Batch::read_declared(std::vector<Work>& work, std::size_t begin, std::size_
         const FailureClass failure = classify(error.sqlstate());
         if (failure == FailureClass::outage) throw;
         session_.exec("ROLLBACK TO SAVEPOINT spillway_read; RELEASE SAVEPOINT spillway_read");
+        waited_in_vain(error);
         fail(work[i], "the declared read of " + handler->origin + ": " + error.what(),
              error.sqlstate(), failure == FailureClass::deterministic);
         if (!is_final(work[i])) hold_followers(work, i);
@@ -253,6 +287,7 @@ Result Batch::run_handlers(Work& work) {
 }
 
 void Batch::handle(std::vector<Work>& work, std::size_t begin, std::size_t end) {
+  last_statement_ = steady_clock::now();
   for (std::size_t i = begin; i < end; ++i) {
     Work& item = work[i];
     if (item.state != Work::State::ready) continue;
@@ -264,6 +299,7 @@ void Batch::handle(std::vector<Work>& work, std::size_t begin, std::size_t end) 
       fail(item, condemned_error_, condemned_sqlstate_, true);
       continue;
     }
+    stay_in_touch();
     try {
       if (!item.claimed->problem.empty()) throw EffectError(item.claimed->problem);
       const Event& event = item.claimed->event;
@@ -308,6 +344,10 @@ void Batch::apply_carefully(std::vector<Work>& work, std::size_t begin, std::siz
     last = i;
   }
   if (ready.empty()) return;
+  // Half as many the next time; one alone always comes to an end.
+  if (options_.batch_timeout.count() > 0 && work.size() > 1 &&
+      steady_clock::now() - began_ > options_.batch_timeout)
+    throw SqlError(std::string(query_canceled), "the batch has taken longer than --batch-timeout");
   try {
     session_.exec("SAVEPOINT spillway_part");
     executor_.apply(ready);
@@ -320,8 +360,14 @@ void Batch::apply_carefully(std::vector<Work>& work, std::size_t begin, std::siz
     if (classify(error.sqlstate()) == FailureClass::outage) throw;
     session_.exec("ROLLBACK TO SAVEPOINT spillway_part");
     if (error.sqlstate().starts_with("42")) schema_suspect_ = true;
-    if (ready.size() == 1) return apply_alone(work, last);
+    const bool waited = error.sqlstate() == lock_not_available;
+    if (ready.size() == 1 && !(waited && waits_in_vain_ > patience)) return apply_alone(work, last);
     session_.exec("RELEASE SAVEPOINT spillway_part");
+    waited_in_vain(error);
+    if (ready.size() == 1) {  // which of its effects waits is not worth another wait
+      fail(work[last], error.what(), error.sqlstate(), false);
+      return hold_followers(work, last);
+    }
   }
   const std::size_t middle = begin + (end - begin) / 2;
   apply_carefully(work, begin, middle);
@@ -339,6 +385,7 @@ void Batch::apply_alone(std::vector<Work>& work, std::size_t at) {
   } catch (const SqlError& error) {
     if (classify(error.sqlstate()) == FailureClass::outage) throw;
     session_.exec("ROLLBACK TO SAVEPOINT spillway_part; RELEASE SAVEPOINT spillway_part");
+    waited_in_vain(error);
     const bool deterministic = classify(error.sqlstate()) == FailureClass::deterministic;
     fail(work[at], error.what(), error.sqlstate(), deterministic);
     if (!is_final(work[at])) hold_followers(work, at);
@@ -357,6 +404,34 @@ void Batch::check_deferred_constraints() {
   if (defer_again_ == "-") return;
   session_.exec("SET CONSTRAINTS ALL IMMEDIATE");
   session_.exec(defer_again_);
+}
+
+void Batch::wait_briefly() {
+  std::string settings;
+  const auto set = [&settings](const char* name, milliseconds limit) {
+    if (limit.count() > 0)
+      settings += "SET LOCAL " + std::string(name) + " = " +
+                  std::to_string(std::max<milliseconds::rep>(1, limit.count() / brief_share)) + ";";
+  };
+  set("lock_timeout", options_.lock_timeout);
+  set("statement_timeout", timed_out_ ? options_.batch_timeout : milliseconds(0));
+  if (!settings.empty()) session_.exec(settings);
+}
+
+// So that many events that wait for one lock do not hold the lanes for the sum of their waits.
+// Outside of savepoints, which would take the setting back.
+void Batch::waited_in_vain(const SqlError& error) {
+  if (error.sqlstate() != lock_not_available || ++waits_in_vain_ != patience) return;
+  session_.exec("SET LOCAL lock_timeout = " +
+                std::to_string(std::clamp<milliseconds::rep>(
+                    options_.lock_timeout.count() / brief_share, 1, hardly.count())));
+}
+
+void Batch::stay_in_touch() {
+  const auto now = steady_clock::now();
+  if (now - last_statement_ < touch_interval) return;
+  session_.exec("SELECT 1");
+  last_statement_ = now;
 }
 
 void Batch::hold_followers(std::vector<Work>& work, std::size_t failed) {
@@ -379,7 +454,9 @@ int Batch::attempts_allowed(const ClaimedEvent& claimed) const {
   return claimed.max_attempts.value_or(options_.retry.max_attempts);
 }
 
+// Whoever holds a lock is to blame for a wait, not the event: that is never its last attempt.
 bool Batch::is_final(const Work& work) const {
+  if (work.sqlstate == lock_not_available) return false;
   return work.deterministic || work.claimed->attempts + 1 >= attempts_allowed(*work.claimed);
 }
 
@@ -419,7 +496,8 @@ std::uint64_t Batch::settle(std::vector<Work>& work, std::span<const ClaimedEven
         } else {
           ++result.retried;
           const double share = std::uniform_real_distribution<double>(0, 1)(random_);
-          const auto delay = options_.retry.delay(attempts, share);
+          auto delay = options_.retry.delay(attempts, share);
+          if (item.sqlstate == lock_not_available) delay = std::min(delay, longest_lock_delay);
           if (sinks_.warn)
             sinks_.warn("attempt " + std::to_string(attempts) + " of " +
                         std::to_string(attempts_allowed(claimed)) + " failed, next in " +

@@ -4,8 +4,9 @@
 // The fast path has no savepoint. When the database refuses the grouped effects, the transaction is
 // rolled back and the next batch is careful: same work under savepoints, bisected until each event
 // that is at fault stands alone.
-// One session, one thread. Errors: ConnectionLost, and SqlError only for outages; whatever an event
-// brings about ends as that event's failure.
+// One session, one thread. Errors: ConnectionLost, SchemaVersionError when the schema has become
+// newer than the binary, and SqlError only for outages; whatever an event brings about ends as that
+// event's failure.
 #pragma once
 
 #include <chrono>
@@ -36,6 +37,9 @@ struct BatchOptions {
   RetryPolicy retry;
   bool unhandled_is_dead = false;  // else an event without a handler is done
   std::size_t bytes = 16u << 20;   // payload of one batch, about
+  // What the session's lock_timeout and statement_timeout are set to; 0: no limit.
+  std::chrono::milliseconds lock_timeout{0};
+  std::chrono::milliseconds batch_timeout{0};
 };
 
 // Wiring that outlives the batch; all of it may be used by several runners at once.
@@ -57,6 +61,8 @@ struct BatchResult {
   std::uint64_t xmin = 0;  // see QueueStore::arm
   bool scheduled_moved = false;
   bool armed = false;  // inserts notify
+  // Somebody's lock was in the way, so what it took says nothing about the batch's size.
+  bool waited_in_vain = false;
   enum class Outcome { committed, careful_next, again } outcome = Outcome::committed;
 };
 
@@ -102,6 +108,9 @@ class Batch {
   [[nodiscard]] int attempts_allowed(const ClaimedEvent& claimed) const;
   [[nodiscard]] bool is_final(const Work& work) const;
   void check_deferred_constraints();
+  void wait_briefly();
+  void waited_in_vain(const SqlError& error);
+  void stay_in_touch();
 
   SqlSession& session_;
   const HandlerSet& handlers_;
@@ -120,6 +129,11 @@ class Batch {
   std::string defer_again_;  // SET CONSTRAINTS … DEFERRED for those that start so; careful only
   bool schema_suspect_ = false;  // a statement failed as if the schema had changed
   int failures_in_a_row_ = 0;
+  bool timed_out_ = false;   // the batch before this one ended by a timeout
+  int waits_in_vain_ = 0;    // of this batch's parts
+  bool queue_only_ = false;  // the next one: the last one's time went into events that wait
+  std::chrono::steady_clock::time_point began_;
+  std::chrono::steady_clock::time_point last_statement_;  // about; while handlers run
   // An event that, alone in a careful batch, could not be completed: it fails with this the next
   // time.
   std::int64_t condemned_ = 0;

@@ -14,7 +14,8 @@ const Statement own_lanes_sql{"sw_own_lanes", R"(
 SELECT l.lane, pg_snapshot_xmin(pg_current_snapshot()),
        (SELECT EXISTS (SELECT FROM spillway.waiting WHERE due_at <= now())),
        (SELECT EXISTS (SELECT FROM spillway.scheduled WHERE due_at <= now())),
-       (SELECT last_value = 1 FROM spillway.armed)
+       (SELECT last_value = 1 FROM spillway.armed),
+       (SELECT max(version) FROM spillway.migrations)
 FROM unnest($1::int[]) AS l(lane)
 WHERE pg_try_advisory_xact_lock($2::int, l.lane)
 LIMIT $3::int)"};
@@ -205,6 +206,7 @@ OwnedLanes QueueStore::own_lanes(std::span<const int> order, std::size_t most) {
     owned.waiting_due = rows.boolean(row, 2);
     owned.scheduled_due = rows.boolean(row, 3);
     owned.armed = rows.boolean(row, 4);
+    owned.schema_version = rows.integer<int>(row, 5);
   }
   return owned;
 }

@@ -23,8 +23,6 @@ inline constexpr int lane_count = 8;  // spillway.lane_of
 // Class keys of the advisory locks, the same for every version: two versions must exclude each
 // other.
 inline constexpr int lane_lock_class = 0x53504c57;  // (class, lane), held for a batch's transaction
-inline constexpr int worker_lock_class =
-    0x53504c52;  // (class, runners * 2 + serves streams), shared
 inline constexpr int migrate_lock_class = 0x53504c4d;
 
 struct OwnedLanes {
@@ -33,6 +31,7 @@ struct OwnedLanes {
   bool waiting_due = false;  // a failed event's next attempt is due (a hint, of any lane)
   bool scheduled_due = false;
   bool armed = false;  // inserts notify
+  int schema_version = 0;
 };
 
 struct ClaimedEvent {

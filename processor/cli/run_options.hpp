@@ -20,6 +20,8 @@ struct RunOptions {
   int max_attempts = 5;
   std::string retry_delay = "1s";
   std::string unhandled = "done";
+  std::string lock_timeout = "10s";
+  std::string batch_timeout = "1m";
   std::string shutdown_timeout = "10s";
   std::string connect_timeout = "10s";
   std::string sse_retry = "2s";
