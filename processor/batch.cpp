@@ -4,8 +4,15 @@
 #include <unordered_set>
 #include <utility>
 
+#include "processor/migrator.hpp"
+
 namespace spillway {
 namespace {
+
+using std::chrono::milliseconds;
+
+// An event that only waits for somebody else's lock comes back after this long at most.
+constexpr milliseconds longest_lock_delay{30'000};
 
 LaneStarts starts_of(const std::vector<LaneMarks::Claim>& claims) {
   LaneStarts starts;
@@ -34,6 +41,8 @@ Batch::Batch(SqlSession& session, const HandlerSet& handlers, LaneMarks& marks,
 HandlingOptions Batch::handling_options() {
   HandlingOptions options;
   options.unhandled_is_dead = options_.unhandled_is_dead;
+  options.lock_timeout = options_.lock_timeout;
+  options.batch_timeout = options_.batch_timeout;
   options.failed = [this](std::vector<Work>& work, std::size_t at) { hold_followers(work, at); };
   return options;
 }
@@ -53,6 +62,10 @@ BatchResult Batch::run(std::span<const int> order, std::size_t lanes, std::size_
     result.lanes = owned.lanes.size();
     result.xmin = owned.xmin;
     result.armed = owned.armed;
+    if (owned.schema_version > newest_schema_version()) {
+      store_.rollback();
+      throw newer_than_binary(owned.schema_version);
+    }
     if (owned.lanes.empty()) {
       store_.rollback();
       return result;
@@ -70,13 +83,17 @@ BatchResult Batch::run(std::span<const int> order, std::size_t lanes, std::size_
 
     std::vector<ClaimedEvent> waited;
     // Half of the batch at most, so that many retries at once leave room for what is new.
-    if (owned.waiting_due) waited = store_.claim_waiting(owned.lanes, (limit + 1) / 2);
+    if (owned.waiting_due && !std::exchange(queue_only_, false))
+      waited = store_.claim_waiting(owned.lanes, (limit + 1) / 2);
     QueueStore::QueueClaim queued;
     queued.cut = true;
     if (waited.size() < limit)
       queued = claim_queue(owned, starts_of(claims), limit - waited.size());
     result.taken = waited.size() + queued.events.size();
     result.blocked = result.taken == 0 && queued.ranked_left;
+
+    // Those that are tried again may well be those that wait for somebody.
+    if (timed_out_ || !waited.empty()) handling_.wait_briefly(timed_out_);
 
     if (result.taken > 0) {
       std::vector<Work> work(result.taken);
@@ -92,6 +109,9 @@ BatchResult Batch::run(std::span<const int> order, std::size_t lanes, std::size_
       xid = settle(work, queued.events, result);
     }
     store_.commit();
+    result.waited_in_vain = handling_.waits_in_vain() > 0;
+    // Many that wait for locks must not keep the new ones waiting.
+    queue_only_ = result.waited_in_vain && !waited.empty();
 
     // With priorities what was read is not what was taken.
     if (queued.ranked_left) claims.clear();
@@ -115,14 +135,18 @@ BatchResult Batch::run(std::span<const int> order, std::size_t lanes, std::size_
     ++failures_in_a_row_;
     // Serialization trouble goes away by itself, mostly; the rest is some event's fault.
     const bool again = failure == FailureClass::batch && failures_in_a_row_ < 3;
+    timed_out_ = failure == FailureClass::timeout;
+    result.waited_in_vain = error.sqlstate() == lock_not_available;
     result.outcome = again ? BatchResult::Outcome::again : BatchResult::Outcome::careful_next;
-    if (careful && alone != 0 && failure != FailureClass::batch) handling_.condemn(alone, error);
+    if (careful && alone != 0 && failure != FailureClass::batch && failure != FailureClass::timeout)
+      handling_.condemn(alone, error);
     if (careful && sinks_.warn)
       sinks_.warn("a batch of " + std::to_string(result.taken) +
                   " events could not be completed: " + error.what());
     return result;
   }
   failures_in_a_row_ = 0;
+  timed_out_ = false;
   handling_.absolve(alone);
   if (!outbox_.empty() && sinks_.broadcast) sinks_.broadcast(outbox_.take());
   if (result.taken > 0 && sinks_.settled) sinks_.settled();
@@ -159,7 +183,9 @@ int Batch::attempts_allowed(const ClaimedEvent& claimed) const {
   return claimed.max_attempts.value_or(options_.retry.max_attempts);
 }
 
+// Whoever holds a lock is to blame for a wait, not the event: that is never its last attempt.
 bool Batch::is_final(const Work& work) const {
+  if (work.sqlstate == lock_not_available) return false;
   return work.deterministic || work.claimed->attempts + 1 >= attempts_allowed(*work.claimed);
 }
 
@@ -206,7 +232,8 @@ std::uint64_t Batch::settle(std::vector<Work>& work, std::span<const ClaimedEven
         } else {
           ++result.retried;
           const double share = std::uniform_real_distribution<double>(0, 1)(random_);
-          const auto delay = options_.retry.delay(attempts, share);
+          auto delay = options_.retry.delay(attempts, share);
+          if (item.sqlstate == lock_not_available) delay = std::min(delay, longest_lock_delay);
           if (sinks_.warn)
             sinks_.warn("attempt " + std::to_string(attempts) + " of " +
                         std::to_string(attempts_allowed(claimed)) + " failed, next in " +

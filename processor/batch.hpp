@@ -4,8 +4,9 @@
 // The fast path has no savepoint. When the database refuses the grouped effects, the transaction is
 // rolled back and the next batch is careful: same work under savepoints, bisected until each event
 // that is at fault stands alone.
-// One session, one thread. Errors: ConnectionLost, and SqlError only for outages; whatever an event
-// brings about ends as that event's failure.
+// One session, one thread. Errors: ConnectionLost, SchemaVersionError when the schema has become
+// newer than the binary, and SqlError only for outages; whatever an event brings about ends as that
+// event's failure.
 #pragma once
 
 #include <chrono>
@@ -34,6 +35,9 @@ struct BatchOptions {
   bool unhandled_is_dead = false;  // else an event without a handler is done
   bool dead_holds_stream = false;  // else a dead letter lets its stream go on
   std::size_t bytes = 16u << 20;   // payload of one batch, about
+  // What the session's lock_timeout and statement_timeout are set to; 0: no limit.
+  std::chrono::milliseconds lock_timeout{0};
+  std::chrono::milliseconds batch_timeout{0};
 };
 
 // Wiring that outlives the batch; all of it may be used by several runners at once.
@@ -57,6 +61,8 @@ struct BatchResult {
   bool scheduled_moved = false;
   bool armed = false;    // inserts notify
   bool blocked = false;  // nothing was taken, but another turn will take something
+  // Somebody's lock was in the way, so what it took says nothing about the batch's size.
+  bool waited_in_vain = false;
   enum class Outcome { committed, careful_next, again } outcome = Outcome::committed;
 };
 
@@ -91,6 +97,8 @@ class Batch {
   std::mt19937_64 random_;
   unsigned turn_ = 0;  // of claims with priorities
   int failures_in_a_row_ = 0;
+  bool timed_out_ = false;   // the batch before this one ended by a timeout
+  bool queue_only_ = false;  // the next one: the last one's time went into events that wait
 };
 
 }  // namespace spillway

@@ -28,6 +28,10 @@ class BatchSize {
 
   // The batch as a whole could not be completed.
   void failed() { now_ = std::max<std::size_t>(1, now_ / 2); }
+  void failed(std::size_t taken) {
+    now_ = std::min(now_, std::max<std::size_t>(taken, 1));
+    failed();
+  }
 
  private:
   std::size_t most_;

@@ -14,7 +14,19 @@
 namespace spillway {
 namespace {
 
+using std::chrono::milliseconds;
+using std::chrono::steady_clock;
+
 constexpr std::size_t longest_error = 4000;  // bytes of an error that are kept
+
+// Where a wait has been in vain before: this share of the limits, so that finding the event that
+// waits takes no longer than the wait itself did; and after so many more, hardly any wait at all.
+constexpr int brief_share = 20;
+constexpr int patience = 4;
+constexpr milliseconds hardly{2};
+
+// Between two statements a session that owns lanes must not look like that of a frozen process.
+constexpr milliseconds touch_interval{1000};
 
 std::string describe(const Event& event) {
   return "event " + std::to_string(event.id) + " (" + event.type + "): ";
@@ -42,6 +54,8 @@ Handling::Handling(SqlSession& session, const HandlerSet& handlers, HandlingOpti
 void Handling::begin() {
   take_registry();
   if (std::exchange(schema_suspect_, false)) executor_.forget_schema();
+  waits_in_vain_ = 0;
+  began_ = steady_clock::now();
 }
 
 void Handling::run(std::vector<Work>& work, bool careful) {
@@ -133,6 +147,7 @@ void Handling::read_declared(std::vector<Work>& work, std::size_t begin, std::si
         const FailureClass failure = classify(error.sqlstate());
         if (failure == FailureClass::outage) throw;
         session_.exec("ROLLBACK TO SAVEPOINT spillway_read; RELEASE SAVEPOINT spillway_read");
+        waited_in_vain(error);
         fail(work, i, "the declared read of " + handler->origin + ": " + error.what(),
              error.sqlstate(), failure == FailureClass::deterministic);
       }
@@ -166,6 +181,7 @@ Result Handling::run_handlers(Work& work) {
 }
 
 void Handling::handle(std::vector<Work>& work, std::size_t begin, std::size_t end) {
+  last_statement_ = steady_clock::now();
   for (std::size_t i = begin; i < end; ++i) {
     Work& item = work[i];
     if (item.state != Work::State::ready) continue;
@@ -181,6 +197,7 @@ void Handling::handle(std::vector<Work>& work, std::size_t begin, std::size_t en
       fail(work, i, condemned_error_, condemned_sqlstate_, true);
       continue;
     }
+    stay_in_touch();
     try {
       if (!item.claimed->problem.empty()) throw EffectError(item.claimed->problem);
       const Event& event = item.claimed->event;
@@ -226,6 +243,10 @@ void Handling::apply_carefully(std::vector<Work>& work, std::size_t begin, std::
     last = i;
   }
   if (ready.empty()) return;
+  // Half as many the next time; one alone always comes to an end.
+  if (options_.batch_timeout.count() > 0 && work.size() > 1 &&
+      steady_clock::now() - began_ > options_.batch_timeout)
+    throw SqlError(std::string(query_canceled), "the batch has taken longer than --batch-timeout");
   try {
     session_.exec("SAVEPOINT spillway_part");
     executor_.apply(ready);
@@ -238,8 +259,12 @@ void Handling::apply_carefully(std::vector<Work>& work, std::size_t begin, std::
     if (classify(error.sqlstate()) == FailureClass::outage) throw;
     session_.exec("ROLLBACK TO SAVEPOINT spillway_part");
     refused(error);
-    if (ready.size() == 1) return apply_alone(work, last);
+    const bool waited = error.sqlstate() == lock_not_available;
+    if (ready.size() == 1 && !(waited && waits_in_vain_ > patience)) return apply_alone(work, last);
     session_.exec("RELEASE SAVEPOINT spillway_part");
+    waited_in_vain(error);
+    // Which of its effects waits is not worth another wait.
+    if (ready.size() == 1) return fail(work, last, error.what(), error.sqlstate(), false);
   }
   const std::size_t middle = begin + (end - begin) / 2;
   apply_carefully(work, begin, middle);
@@ -257,6 +282,7 @@ void Handling::apply_alone(std::vector<Work>& work, std::size_t at) {
   } catch (const SqlError& error) {
     if (classify(error.sqlstate()) == FailureClass::outage) throw;
     session_.exec("ROLLBACK TO SAVEPOINT spillway_part; RELEASE SAVEPOINT spillway_part");
+    waited_in_vain(error);
     const bool deterministic = classify(error.sqlstate()) == FailureClass::deterministic;
     fail(work, at, error.what(), error.sqlstate(), deterministic);
   }
@@ -274,6 +300,35 @@ void Handling::check_deferred_constraints() {
   if (defer_again_ == "-") return;
   session_.exec("SET CONSTRAINTS ALL IMMEDIATE");
   session_.exec(defer_again_);
+}
+
+void Handling::wait_briefly(bool after_timeout) {
+  std::string settings;
+  const auto set = [&settings](const char* name, milliseconds limit) {
+    if (limit.count() > 0)
+      settings += "SET LOCAL " + std::string(name) + " = " +
+                  std::to_string(std::max<milliseconds::rep>(1, limit.count() / brief_share)) + ";";
+  };
+  set("lock_timeout", options_.lock_timeout);
+  set("statement_timeout", after_timeout ? options_.batch_timeout : milliseconds(0));
+  if (!settings.empty()) session_.exec(settings);
+}
+
+// So that many events that wait for one lock do not hold the lanes for the sum of their waits.
+// Outside of savepoints, which would take the setting back.
+void Handling::waited_in_vain(const SqlError& error) {
+  if (error.sqlstate() != lock_not_available || ++waits_in_vain_ != patience) return;
+  if (options_.lock_timeout.count() == 0) return;
+  session_.exec("SET LOCAL lock_timeout = " +
+                std::to_string(std::clamp<milliseconds::rep>(
+                    options_.lock_timeout.count() / brief_share, 1, hardly.count())));
+}
+
+void Handling::stay_in_touch() {
+  const auto now = steady_clock::now();
+  if (now - last_statement_ < touch_interval) return;
+  session_.exec("SELECT 1");
+  last_statement_ = now;
 }
 
 void Handling::fail(std::vector<Work>& work, std::size_t at, const std::string& error,

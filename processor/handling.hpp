@@ -7,6 +7,7 @@
 // SqlError.
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -49,6 +50,9 @@ struct HandlingOptions {
   bool unhandled_is_dead = false;          // else an event without a handler has no effects
   EffectKinds kinds = EffectKinds::all();  // the others are passed over
   bool apply = true;                       // else effects are only checked
+  // What the session's lock_timeout and statement_timeout are set to; 0: no limit.
+  std::chrono::milliseconds lock_timeout{0};
+  std::chrono::milliseconds batch_timeout{0};
   std::function<void(std::vector<Work>& work, std::size_t at)> failed;  // may hold later ones back
 };
 
@@ -63,6 +67,12 @@ class Handling {
   // nothing is to be applied). `failed` is called for each failure before anything of a later event
   // is applied.
   void run(std::vector<Work>& work, bool careful);
+
+  // For the rest of the transaction: waits for locks, and `after_timeout` statements too, are cut
+  // to a share of their limits, because some of it is likely to wait in vain.
+  void wait_briefly(bool after_timeout);
+  // Parts of the batch that ran into lock_timeout.
+  [[nodiscard]] int waits_in_vain() const { return waits_in_vain_; }
 
   // A transaction was rolled back for this: the schema may not be what it was.
   void refused(const SqlError& error);
@@ -83,6 +93,8 @@ class Handling {
   void apply_carefully(std::vector<Work>& work, std::size_t begin, std::size_t end);
   void apply_alone(std::vector<Work>& work, std::size_t at);
   void check_deferred_constraints();
+  void waited_in_vain(const SqlError& error);
+  void stay_in_touch();
   void fail(std::vector<Work>& work, std::size_t at, const std::string& error, std::string sqlstate,
             bool deterministic);
 
@@ -95,6 +107,9 @@ class Handling {
   Executor executor_;
   std::string defer_again_;  // SET CONSTRAINTS … DEFERRED for those that start so; careful only
   bool schema_suspect_ = false;  // a statement failed as if the schema had changed
+  int waits_in_vain_ = 0;
+  std::chrono::steady_clock::time_point began_;
+  std::chrono::steady_clock::time_point last_statement_;  // about; while handlers run
   std::int64_t condemned_ = 0;
   std::string condemned_error_;
   std::string condemned_sqlstate_;

@@ -12,24 +12,12 @@
 
 #include "processor/backoff.hpp"
 #include "processor/migrator.hpp"
-#include "processor/queue_store.hpp"
+#include "processor/worker_registry.hpp"
 
 namespace spillway {
 namespace {
 
 constexpr int probe_interval_ms = 1000;
-
-// A shared advisory lock says "here lives a process with so many runners, and it serves streams";
-// it goes with the session, however that ends.
-const Statement announce{"sw_announce", "SELECT pg_advisory_lock_shared($1::int, $2::int)"};
-
-const Statement count_live{"sw_count_live", R"(
-SELECT coalesce(sum(objid::bigint >> 1), 0),
-       count(*) FILTER (WHERE objid::bigint & 1 = 1 AND pid <> pg_backend_pid()),
-       (SELECT max(version) FROM spillway.migrations)
-FROM pg_catalog.pg_locks
-WHERE locktype = 'advisory' AND classid = $1::int::oid AND objsubid = 2 AND granted
-  AND database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database()))"};
 
 }  // namespace
 
@@ -37,7 +25,7 @@ Listener::Listener(ListenerOptions options, Wake& events, Wake& broadcasts)
     : options_(std::move(options)),
       events_(events),
       broadcasts_(broadcasts),
-      live_runners_(std::max(1, options_.runners)),
+      live_runners_(std::max(1, options_.worker.runners)),
       stop_event_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
   if (stop_event_ < 0) throw std::runtime_error("eventfd: no file descriptor left");
 }
@@ -67,10 +55,13 @@ void Listener::run() {
   Backoff backoff;
   while (!stopping_) {
     try {
-      PgConnection connection(options_.target);
+      PgConnection connection(options_.target.direct());
       backoff.reset();
-      listen(connection);
-    } catch (const std::exception& error) {
+      follow(connection);
+    } catch (const PoolerError&) {
+      if (options_.give_up) options_.give_up(std::current_exception());
+      return;
+    } catch (const std::exception&) {
       healthy_ = false;
       others_listen_ = true;
       if (!stopping_) rest(static_cast<int>(backoff.next().count()), -1);
@@ -78,12 +69,22 @@ void Listener::run() {
   }
 }
 
-void Listener::listen(PgConnection& connection) {
-  connection.listen("spillway_events", [this] { events_.signal(); });
-  connection.listen("spillway_broadcasts", [this] { broadcasts_.signal(); });
-  const int identity = options_.runners * 2 + (options_.serves_streams ? 1 : 0);
-  connection.run(announce,
-                 {std::to_string(worker_lock_class).c_str(), std::to_string(identity).c_str()});
+void Listener::follow(PgConnection& connection) {
+  // First of all: what follows may not even be there in a newer schema.
+  check_not_newer(schema_version(connection));
+  const bool pooled = connection.pooled();
+  WorkerRegistry registry(connection, pooled);
+  if (pooled) {
+    if (!std::exchange(told_to_poll_, true))
+      options_.log(
+          "the database is behind a pooler in transaction mode, which takes no LISTEN: polling "
+          "once "
+          "a second; --direct-url names a way past it");
+  } else {
+    connection.listen("spillway_events", [this] { events_.signal(); });
+    connection.listen("spillway_broadcasts", [this] { broadcasts_.signal(); });
+  }
+  worker_id_ = registry.enter(options_.worker, worker_id_);
   // Whatever was notified while nobody listened.
   events_.signal();
   broadcasts_.signal();
@@ -92,21 +93,31 @@ void Listener::listen(PgConnection& connection) {
   auto next_probe = clock::now();
   while (!stopping_) {
     if (clock::now() >= next_probe) {
-      probe(connection);
+      if (pooled && !registry.beat(worker_id_))
+        worker_id_ = registry.enter(options_.worker, worker_id_);
+      probe(registry);
       next_probe = clock::now() + std::chrono::milliseconds(probe_interval_ms);
     }
     const auto left =
         std::chrono::duration_cast<std::chrono::milliseconds>(next_probe - clock::now()).count();
-    rest(static_cast<int>(std::clamp<long long>(left, 0, probe_interval_ms)), connection.socket());
-    connection.poll_notifications();
+    rest(static_cast<int>(std::clamp<long long>(left, 0, probe_interval_ms)),
+         pooled ? -1 : connection.socket());
+    if (!pooled) connection.poll_notifications();
   }
+  registry.leave(worker_id_);
 }
 
-void Listener::probe(PgConnection& connection) {
-  const Rows rows = connection.run(count_live, {std::to_string(worker_lock_class).c_str()});
-  live_runners_ = std::max(1, rows.integer<int>(0, 0));
-  others_listen_ = rows.integer<int>(0, 1) > 0;
-  healthy_ = rows.integer<int>(0, 2) == newest_schema_version();
+void Listener::probe(WorkerRegistry& registry) {
+  const LiveWorkers live = registry.count(worker_id_);
+  live_runners_ = std::max(1, live.runners);
+  others_listen_ = live.others_listen > 0;
+  healthy_ = live.schema_version == newest_schema_version();
+  check_not_newer(live.schema_version);
+}
+
+void Listener::check_not_newer(int version) {
+  if (version > newest_schema_version() && options_.give_up)
+    options_.give_up(std::make_exception_ptr(newer_than_binary(version)));
 }
 
 }  // namespace spillway

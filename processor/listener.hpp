@@ -1,25 +1,30 @@
-// The LISTEN connection of a process: turns notifications into wake-ups, says to the other
-// processes that this one lives, counts them, and probes the database once a second.
+// The LISTEN connection of a process: turns notifications into wake-ups, enters the process into
+// spillway.workers, counts those that live, and probes the database once a second.
 //
-// start() and stop() belong to one thread; stop() blocks and may be called twice. The counts are
-// thread-safe. While the connection is away, everybody polls.
+// start() and stop() belong to one thread; stop() blocks, takes the process out of the registry and
+// may be called twice. What it tells is thread-safe. While the connection is away, everybody polls;
+// so they do where it leads through a pooler in transaction mode, which takes no LISTEN.
 #pragma once
 
 #include <atomic>
+#include <cstdint>
+#include <exception>
 #include <functional>
 #include <string>
 #include <thread>
 
 #include "processor/pg_connection.hpp"
 #include "processor/wake.hpp"
+#include "processor/worker_registry.hpp"
 
 namespace spillway {
 
 struct ListenerOptions {
   PgTarget target;
-  int runners = 0;  // of this process
-  bool serves_streams = false;
+  WorkerDescription worker;  // this process
   std::function<void(const std::string&)> log;
+  // The schema has become newer than this binary: the process has to end. May be empty.
+  std::function<void(std::exception_ptr)> give_up = {};
 };
 
 class Listener {
@@ -31,6 +36,8 @@ class Listener {
   void start();
   void stop();
 
+  // The process's id in spillway.workers; 0 until it has connected.
+  [[nodiscard]] std::int64_t worker_id() const { return worker_id_; }
   [[nodiscard]] int live_runners() const { return live_runners_; }
   // Do other processes serve streams? True when it is not known.
   [[nodiscard]] bool others_listen() const { return others_listen_; }
@@ -39,17 +46,20 @@ class Listener {
 
  private:
   void run();
-  void listen(PgConnection& connection);
-  void probe(PgConnection& connection);
+  void follow(PgConnection& connection);
+  void probe(WorkerRegistry& registry);
+  void check_not_newer(int version);
   void rest(int milliseconds, int socket);
 
   ListenerOptions options_;
   Wake& events_;
   Wake& broadcasts_;
+  bool told_to_poll_ = false;
   std::atomic<bool> stopping_{false};
   std::atomic<int> live_runners_{1};
   std::atomic<bool> others_listen_{true};
   std::atomic<bool> healthy_{false};
+  std::atomic<std::int64_t> worker_id_{0};
   int stop_event_ = -1;  // eventfd
   std::jthread thread_;
 };

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "processor/backoff.hpp"
+#include "processor/queue_store.hpp"
 
 namespace spillway {
 namespace {
@@ -31,6 +32,28 @@ MaintenanceTask statement_task(std::string name, milliseconds interval,
   return {std::move(name), interval,
           [&statement](SqlSession& session) -> std::optional<milliseconds> {
             session.run(statement);
+            return std::nullopt;
+          }};
+}
+
+// A frozen process (SIGSTOP, a paused machine) that was about to receive rows: its session waits to
+// send them, which no timeout of the server ends. Statements of runners end within the batch
+// timeout otherwise, so one that is twice as old and waits for its client is such a one.
+const Statement end_frozen_sql{"sw_end_frozen", R"(
+SELECT pg_terminate_backend(a.pid) FROM pg_catalog.pg_stat_activity a
+WHERE a.datname = current_database() AND a.usename = current_user
+  AND a.state = 'active' AND a.wait_event = 'ClientWrite'
+  AND a.query_start < clock_timestamp() - $1::bigint * interval '2 milliseconds'
+  AND EXISTS (SELECT FROM pg_catalog.pg_locks l
+              WHERE l.pid = a.pid AND l.locktype = 'advisory' AND l.granted AND l.objsubid = 2
+                AND l.classid = $2::int::oid AND l.database = a.datid))"};
+
+MaintenanceTask end_frozen_sessions(milliseconds batch_timeout) {
+  return {"ending sessions of frozen processes", milliseconds(5000),
+          [batch_timeout](SqlSession& session) -> std::optional<milliseconds> {
+            if (batch_timeout.count() > 0)
+              session.run(end_frozen_sql, {std::to_string(batch_timeout.count()).c_str(),
+                                           std::to_string(lane_lock_class).c_str()});
             return std::nullopt;
           }};
 }
@@ -107,8 +130,9 @@ void Maintenance::run_task(Planned& planned, PgConnection& connection) {
   }
 }
 
-std::vector<MaintenanceTask> worker_upkeep() {
+std::vector<MaintenanceTask> worker_upkeep(milliseconds batch_timeout) {
   return {
+      end_frozen_sessions(batch_timeout),
       statement_task("removing expired keys", milliseconds(1000), drop_expired_keys),
       statement_task("removing old responses", milliseconds(10'000), drop_old_results),
   };

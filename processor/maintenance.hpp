@@ -62,7 +62,7 @@ class Maintenance {
 };
 
 // Removes what has had its time: expired keys of spillway.kv and old responses.
-[[nodiscard]] std::vector<MaintenanceTask> worker_upkeep();
+[[nodiscard]] std::vector<MaintenanceTask> worker_upkeep(std::chrono::milliseconds batch_timeout);
 // Ephemeral broadcasts that every stream server has long seen.
 [[nodiscard]] std::vector<MaintenanceTask> stream_upkeep();
 

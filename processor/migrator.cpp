@@ -1,10 +1,14 @@
 #include "processor/migrator.hpp"
 
 #include <algorithm>
+#include <chrono>
 #include <string_view>
+#include <thread>
 
+#include "processor/backoff.hpp"
 #include "processor/embedded_file.hpp"
 #include "processor/queue_store.hpp"
+#include "processor/retry_policy.hpp"
 
 namespace spillway {
 namespace migrations {
@@ -22,13 +26,50 @@ std::string name_of(const EmbeddedFile& file) {
   return std::string(file.name.substr(5, file.name.rfind('.') - 5));
 }
 
+// Writers must not queue up behind a migration that itself waits for a long transaction: it gives
+// way after this long, and comes again.
+constexpr const char* patience = "SET LOCAL lock_timeout = '5s'";
+constexpr int most_attempts = 10;
+
+// Applies one file, unless it is applied; true if it did. In a transaction of its own.
+bool apply(SqlSession& session, const EmbeddedFile& file) {
+  session.exec("BEGIN ISOLATION LEVEL READ COMMITTED");
+  try {
+    // One at a time, whoever comes; also CREATE … IF NOT EXISTS is not safe against its twin.
+    session.exec("SELECT pg_advisory_xact_lock(" + std::to_string(migrate_lock_class) + ", 0)");
+    session.exec(
+        "CREATE SCHEMA IF NOT EXISTS spillway;"
+        "CREATE TABLE IF NOT EXISTS spillway.migrations (version int PRIMARY KEY, name text NOT "
+        "NULL, applied_at timestamptz NOT NULL DEFAULT clock_timestamp())");
+    const int version = schema_version(session);
+    if (version > newest_schema_version()) throw newer_than_binary(version);
+    const bool fresh = version < version_of(file);
+    if (fresh) {
+      session.exec(patience);
+      // All lanes: the batches in hand have ended, and no other begins until this is committed.
+      session.exec("SELECT pg_advisory_xact_lock(" + std::to_string(lane_lock_class) +
+                   ", lane) FROM generate_series(0, " + std::to_string(lane_count - 1) + ") lane");
+      session.exec(std::string(file.text));
+      session.run({"", "INSERT INTO spillway.migrations (version, name) VALUES ($1::int, $2)"},
+                  {std::to_string(version_of(file)).c_str(), name_of(file).c_str()});
+    }
+    session.exec("COMMIT");
+    return fresh;
+  } catch (const ConnectionLost&) {
+    throw;
+  } catch (...) {
+    session.exec("ROLLBACK");
+    throw;
+  }
+}
+
+}  // namespace
+
 SchemaVersionError newer_than_binary(int version) {
   return SchemaVersionError("the database's schema has version " + std::to_string(version) +
                             ", this spillway knows only " +
                             std::to_string(newest_schema_version()) + ": run the newer spillway");
 }
-
-}  // namespace
 
 int newest_schema_version() {
   return version_of(migrations::files[migrations::files_count - 1]);
@@ -41,43 +82,48 @@ int schema_version(SqlSession& session) {
 }
 
 std::vector<Migration> list_migrations(SqlSession& session) {
-  const int version = schema_version(session);
   std::vector<Migration> all;
-  for (std::size_t i = 0; i < migrations::files_count; ++i) {
-    const EmbeddedFile& file = migrations::files[i];
-    all.push_back({version_of(file), name_of(file), version_of(file) <= version});
+  for (std::size_t i = 0; i < migrations::files_count; ++i)
+    all.push_back({version_of(migrations::files[i]), name_of(migrations::files[i]), false, {}});
+  if (schema_version(session) == 0) return all;
+  const Rows rows = session.exec(
+      "SELECT version, name, to_char(applied_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS') || 'Z'"
+      " FROM spillway.migrations ORDER BY version");
+  for (std::size_t row = 0; row < rows.size(); ++row) {
+    const Migration applied{rows.integer<int>(row, 0), rows.string(row, 1), true,
+                            rows.string(row, 2)};
+    const auto known = std::find_if(all.begin(), all.end(), [&](const Migration& migration) {
+      return migration.version == applied.version;
+    });
+    if (known == all.end())
+      all.push_back(applied);
+    else
+      *known = applied;
   }
   return all;
 }
 
-std::vector<std::string> migrate(SqlSession& session) {
+std::vector<std::string> migrate(SqlSession& session,
+                                 const std::function<void(const std::string&)>& log, int up_to) {
   std::vector<std::string> applied;
   for (std::size_t i = 0; i < migrations::files_count; ++i) {
     const EmbeddedFile& file = migrations::files[i];
-    session.exec("BEGIN ISOLATION LEVEL READ COMMITTED");
-    try {
-      // One at a time, whoever comes; also CREATE … IF NOT EXISTS is not safe against its twin.
-      session.exec("SELECT pg_advisory_xact_lock(" + std::to_string(migrate_lock_class) + ", 0)");
-      session.exec(
-          "CREATE SCHEMA IF NOT EXISTS spillway;"
-          "CREATE TABLE IF NOT EXISTS spillway.migrations (version int PRIMARY KEY, name text NOT "
-          "NULL,"
-          " applied_at timestamptz NOT NULL DEFAULT clock_timestamp())");
-      const int version = schema_version(session);
-      if (version > newest_schema_version()) throw newer_than_binary(version);
-      if (version < version_of(file)) {
-        session.exec(std::string(file.text));
-        const std::string name = name_of(file);
-        session.run({"", "INSERT INTO spillway.migrations (version, name) VALUES ($1::int, $2)"},
-                    {std::to_string(version_of(file)).c_str(), name.c_str()});
-        applied.push_back(name);
+    if (version_of(file) > up_to) break;
+    Backoff backoff(std::chrono::milliseconds(200), std::chrono::milliseconds(5000));
+    for (int attempt = 1;; ++attempt) {
+      try {
+        if (apply(session, file)) applied.push_back(name_of(file));
+        break;
+      } catch (const SqlError& error) {
+        const FailureClass failure = classify(error.sqlstate());
+        const bool passes = failure == FailureClass::batch || failure == FailureClass::timeout;
+        if (!passes || attempt == most_attempts) throw;
+        if (log)
+          log("migration " + name_of(file) + " is in somebody's way, trying again (" +
+              std::to_string(attempt) + " of " + std::to_string(most_attempts) +
+              "): " + error.what());
+        std::this_thread::sleep_for(backoff.next());
       }
-      session.exec("COMMIT");
-    } catch (const ConnectionLost&) {
-      throw;
-    } catch (...) {
-      session.exec("ROLLBACK");
-      throw;
     }
   }
   return applied;

@@ -3,6 +3,7 @@
 // for many processes to start at once.
 #pragma once
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -25,11 +26,21 @@ struct Migration {
   int version = 0;
   std::string name;  // the file's, without number and ending
   bool applied = false;
+  std::string applied_at;  // UTC; empty when it is not
 };
+// Those of this binary, and those that a newer one has applied.
 [[nodiscard]] std::vector<Migration> list_migrations(SqlSession& session);
 
 // Returns the names of what it applied. Throws SchemaVersionError when the database is newer.
-std::vector<std::string> migrate(SqlSession& session);
+// A migration first waits for the batches in hand and keeps workers from the next. When it waits
+// too long for a lock, or two wait for each other, it is rolled back and tried again a few times;
+// `log` hears of it. `up_to`: the last version to apply, for tests.
+std::vector<std::string> migrate(SqlSession& session,
+                                 const std::function<void(const std::string&)>& log = {},
+                                 int up_to = newest_schema_version());
+
+// What to say, and throw, when the database is at `version`.
+[[nodiscard]] SchemaVersionError newer_than_binary(int version);
 
 // Throws SchemaVersionError unless the versions are the same.
 void check_schema_version(SqlSession& session);

@@ -69,6 +69,33 @@ constexpr const char* session_settings =
     "SET default_transaction_isolation = 'read committed'; SET default_transaction_read_only = off;"
     "SET bytea_output = 'hex'; SET standard_conforming_strings = on";
 
+// Behind a pooler: those that statements outside a transaction depend on. They are among the few
+// that PgBouncer keeps for each of its clients and hands to whatever server connection it gives
+// them.
+constexpr const char* pooled_session_settings =
+    "SET TimeZone = 'UTC'; SET DateStyle = 'ISO'; SET standard_conforming_strings = on";
+
+// And with each BEGIN the rest. Nothing of it outlives the transaction, so nobody inherits it.
+constexpr const char* pooled_transaction_settings =
+    "; SET LOCAL TimeZone = 'UTC'; SET LOCAL DateStyle = 'ISO';"
+    "SET LOCAL IntervalStyle = 'postgres'; SET LOCAL client_min_messages = 'warning';"
+    "SET LOCAL jit = off; SET LOCAL bytea_output = 'hex'; SET LOCAL standard_conforming_strings = "
+    "on";
+
+// "; SET …" for each limit that is set. `scope` is "SET" or "SET LOCAL".
+std::string settings_of(const SessionLimits& limits, int server_version, const std::string& scope) {
+  std::string settings;
+  const auto add = [&](const char* name, std::chrono::milliseconds limit) {
+    if (limit.count() > 0)
+      settings += "; " + scope + " " + name + " = " + std::to_string(limit.count());
+  };
+  add("lock_timeout", limits.lock_wait);
+  add("statement_timeout", limits.statement);
+  add("idle_in_transaction_session_timeout", limits.idle_in_transaction);
+  if (server_version >= 140000) add("client_connection_check_interval", limits.client_check);
+  return settings;
+}
+
 // libpqxx 6 leaves the SQLSTATE out of some of its exceptions; then their type must say it.
 std::string state_of(const pqxx::sql_error& error) {
   if (!error.sqlstate().empty()) return error.sqlstate();
@@ -116,8 +143,19 @@ std::string connection_string(const PgTarget& target) {
 
 }  // namespace
 
+PgTarget PgTarget::direct() const {
+  PgTarget target = *this;
+  if (direct_url.empty()) return target;
+  target.url = direct_url;
+  target.pooler = Pooler::automatic;
+  return target;
+}
+
 struct PgConnection::Impl {
-  explicit Impl(const std::string& options) : connection(options), quiet(connection) {
+  explicit Impl(const PgTarget& target)
+      : connection(connection_string(target)),
+        quiet(connection),
+        pooled(target.pooler == Pooler::transaction) {
 #if PQXX_VERSION_MAJOR < 7
     connection.inhibit_reactivation(true);
 #endif
@@ -130,7 +168,17 @@ struct PgConnection::Impl {
   std::unordered_set<std::string> prepared;
   // Transactions are begun and ended by our own statements, which may then share a round trip.
   std::optional<pqxx::nontransaction> transaction;
+  bool pooled;
+  std::string begin_settings;  // pooled: what goes with each BEGIN
   bool lost = false;
+
+  // A pooler makes up the process ids that it tells its clients, for it has no server process to
+  // name when they connect. One in session mode does so too; there we do without what we could
+  // have.
+  bool knows_another_process() {
+    const pqxx::result answer = transaction->exec("SELECT pg_backend_pid()");
+    return answer[0][0].as<int>() != connection.backendpid();
+  }
 
   template <typename Call>
   auto guarded(Call&& call) {
@@ -150,6 +198,10 @@ struct PgConnection::Impl {
         lost = true;
         throw ConnectionLost(one_line_message(error.what()));
       }
+      if (!pooled && (state == "26000" || state == "42P05"))
+        throw PoolerError(one_line_message(error.what()) +
+                          ": this looks like a pooler in transaction mode; write --pooler "
+                          "transaction");
       throw SqlError(state, one_line_message(error.what()));
     } catch (const pqxx::failure& error) {  // in doubt, or libpq's own trouble
       lost = true;
@@ -160,8 +212,17 @@ struct PgConnection::Impl {
 
 PgConnection::PgConnection(const PgTarget& target) {
   try {
-    impl_ = std::make_unique<Impl>(connection_string(target));
-    impl_->guarded([&] { return impl_->transaction->exec(session_settings); });
+    impl_ = std::make_unique<Impl>(target);
+    impl_->guarded([&] {
+      const int server_version = impl_->connection.server_version();
+      if (target.pooler == Pooler::automatic) impl_->pooled = impl_->knows_another_process();
+      if (!impl_->pooled)
+        return impl_->transaction->exec(session_settings +
+                                        settings_of(target.limits, server_version, "SET"));
+      impl_->begin_settings =
+          pooled_transaction_settings + settings_of(target.limits, server_version, "SET LOCAL");
+      return impl_->transaction->exec(pooled_session_settings);
+    });
   } catch (const ConnectionLost&) {
     throw;
   } catch (const std::exception& error) {
@@ -187,7 +248,7 @@ Rows PgConnection::run(const Statement& statement, std::span<const char* const> 
     values.reserve(parameters.size());
     for (const char* parameter : parameters) values.append(parameter);
 #endif
-    if (statement.name.empty())
+    if (statement.name.empty() || impl_->pooled)
       return Rows(std::make_unique<PgRows>(transaction.exec_params(statement.text, values)));
     if (impl_->prepared.insert(statement.name).second) {
       try {
@@ -202,8 +263,11 @@ Rows PgConnection::run(const Statement& statement, std::span<const char* const> 
 }
 
 Rows PgConnection::exec(const std::string& sql) {
-  return impl_->guarded(
-      [&] { return Rows(std::make_unique<PgRows>(impl_->transaction->exec(sql))); });
+  return impl_->guarded([&] {
+    if (impl_->pooled && sql.starts_with("BEGIN"))
+      return Rows(std::make_unique<PgRows>(impl_->transaction->exec(sql + impl_->begin_settings)));
+    return Rows(std::make_unique<PgRows>(impl_->transaction->exec(sql)));
+  });
 }
 
 void PgConnection::forget(const Statement& statement) {
@@ -235,6 +299,10 @@ int PgConnection::socket() const {
 
 int PgConnection::backend_pid() const {
   return impl_->connection.backendpid();
+}
+
+bool PgConnection::pooled() const {
+  return impl_->pooled;
 }
 
 bool PgConnection::lost() const {

@@ -3,22 +3,55 @@
 // One connection, one thread; not movable. Never reconnects by itself: libpqxx 6 would run a later
 // call on a new backend, where the transaction, its locks and its prepared statements do not exist.
 // Once ConnectionLost was thrown, or lost() says so, throw the object away and make a new one.
-// Errors: ConnectionLost (the constructor too, with a message that holds no password), SqlError.
+// Behind a pooler in transaction mode nothing is left in a session: statements are not prepared,
+// and what a session would be set to is set in each transaction, in the round trip of its BEGIN.
+// Errors: ConnectionLost (the constructor too, with a message that holds no password), SqlError,
+// PoolerError.
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <memory>
+#include <stdexcept>
 #include <string>
 
 #include "effects/sql.hpp"
 
 namespace spillway {
 
+// Prepared statements have vanished: the server connection is not ours beyond a transaction, and
+// nobody said so. The message says what to write. Exit code 2.
+class PoolerError : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+enum class Pooler {
+  automatic,    // transaction, if the server knows the connection under another process id than we
+  none,         // sessions are ours: nothing in between, or a pooler in session mode
+  transaction,  // a server connection for the time of a transaction: PgBouncer's transaction mode
+};
+
+// What the server allows a session; 0: as the role or the database has it.
+struct SessionLimits {
+  std::chrono::milliseconds lock_wait{0};            // lock_timeout
+  std::chrono::milliseconds statement{0};            // statement_timeout
+  std::chrono::milliseconds idle_in_transaction{0};  // idle_in_transaction_session_timeout
+  // How often a session that works or waits for a lock looks whether its client is still there
+  // (client_connection_check_interval, PostgreSQL 14 and newer).
+  std::chrono::milliseconds client_check{0};
+};
+
 // How to reach the database: a libpq connection string or URL; empty means libpq's own PG*
 // variables and defaults. `application_name` shows in pg_stat_activity.
 struct PgTarget {
   std::string url;
   std::string application_name = "spillway";
+  Pooler pooler = Pooler::automatic;
+  std::string direct_url = {};  // past the pooler, for what needs a session of its own
+  SessionLimits limits = {};
+
+  [[nodiscard]] PgTarget direct() const;  // this one, if there is no other
 };
 
 class PgConnection final : public SqlSession {
@@ -41,6 +74,8 @@ class PgConnection final : public SqlSession {
   [[nodiscard]] int socket() const;
 
   [[nodiscard]] int backend_pid() const;
+  // There is no session of our own: no LISTEN, no session locks, no temporary tables.
+  [[nodiscard]] bool pooled() const;
   [[nodiscard]] bool lost() const;
 
  private:

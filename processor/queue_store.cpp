@@ -15,7 +15,8 @@ SELECT l.lane, pg_snapshot_xmin(pg_current_snapshot()),
        (SELECT EXISTS (SELECT FROM spillway.waiting WHERE due_at <= now() AND due_at < 'infinity')),
        (SELECT EXISTS (SELECT FROM spillway.scheduled WHERE due_at <= now())),
        (SELECT last_value = 1 FROM spillway.armed),
-       (SELECT EXISTS (SELECT FROM spillway.ranked))
+       (SELECT EXISTS (SELECT FROM spillway.ranked)),
+       (SELECT max(version) FROM spillway.migrations)
 FROM unnest($1::int[]) AS l(lane)
 WHERE pg_try_advisory_xact_lock($2::int, l.lane)
 LIMIT $3::int)"};
@@ -304,6 +305,7 @@ OwnedLanes QueueStore::own_lanes(std::span<const int> order, std::size_t most) {
     owned.scheduled_due = rows.boolean(row, 3);
     owned.armed = rows.boolean(row, 4);
     owned.ranked = rows.boolean(row, 5);
+    owned.schema_version = rows.integer<int>(row, 6);
   }
   return owned;
 }

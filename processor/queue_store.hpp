@@ -24,8 +24,6 @@ inline constexpr int lane_count = 8;  // spillway.lane_of
 // Class keys of the advisory locks, the same for every version: two versions must exclude each
 // other.
 inline constexpr int lane_lock_class = 0x53504c57;  // (class, lane), held for a batch's transaction
-inline constexpr int worker_lock_class =
-    0x53504c52;  // (class, runners * 2 + serves streams), shared
 inline constexpr int migrate_lock_class = 0x53504c4d;
 inline constexpr int replay_lock_class = 0x53504c50;  // (class, id of the replay)
 
@@ -36,6 +34,7 @@ struct OwnedLanes {
   bool scheduled_due = false;
   bool armed = false;   // inserts notify
   bool ranked = false;  // there are events with a priority (a hint, of any lane)
+  int schema_version = 0;
 };
 
 // Where claims start, by lane (see lane_marks.hpp).

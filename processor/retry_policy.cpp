@@ -9,8 +9,8 @@ namespace spillway {
 
 FailureClass classify(std::string_view sqlstate) {
   if (is_outage(std::string(sqlstate))) return FailureClass::outage;
-  if (sqlstate == "40001" || sqlstate == "40P01" || sqlstate == "55P03" || sqlstate == "57014")
-    return FailureClass::batch;
+  if (sqlstate == "40001" || sqlstate == "40P01") return FailureClass::batch;
+  if (sqlstate == lock_not_available || sqlstate == query_canceled) return FailureClass::timeout;
   if (sqlstate.starts_with("22") || sqlstate.starts_with("42")) return FailureClass::deterministic;
   return FailureClass::retryable;
 }

@@ -8,10 +8,14 @@ namespace spillway {
 
 enum class FailureClass {
   outage,         // the server is the trouble: wait it out, count nothing
-  batch,          // serialization, deadlock, lock or statement timeout: the same batch again
+  batch,          // serialization, deadlock: the same batch again
+  timeout,        // of a lock or a statement: which event waits is to be found out, it goes later
   deterministic,  // no retry can mend it: SQLSTATE classes 22 (data) and 42 (names, types, rights)
   retryable,      // anything else: later, up to the attempts
 };
+
+inline constexpr std::string_view lock_not_available = "55P03";  // also lock_timeout
+inline constexpr std::string_view query_canceled = "57014";      // also statement_timeout
 
 [[nodiscard]] FailureClass classify(std::string_view sqlstate);
 

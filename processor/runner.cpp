@@ -8,6 +8,7 @@
 
 #include "processor/backoff.hpp"
 #include "processor/batch_size.hpp"
+#include "processor/migrator.hpp"
 
 namespace spillway {
 namespace {
@@ -57,6 +58,10 @@ void Runner::run() {
       }
       backoff.reset();
       work(connection);
+    } catch (const SchemaVersionError&) {
+      return shared_.give_up(std::current_exception());
+    } catch (const PoolerError&) {
+      return shared_.give_up(std::current_exception());
     } catch (const std::exception& error) {  // the border: whatever it was, begin anew
       if (!std::exchange(away, true))
         shared_.log(std::string("the database is away, waiting for it: ") + error.what());
@@ -98,7 +103,7 @@ void Runner::work(PgConnection& connection) {
     const auto begin = steady_clock::now();
     const BatchResult result = batch.run(order, lanes, size.next(), careful);
     if (result.outcome != BatchResult::Outcome::committed) {
-      size.failed();
+      if (!result.waited_in_vain) size.failed(result.taken);
       careful = result.outcome == BatchResult::Outcome::careful_next;
       if (++troubles > 3) sleep(std::min(milliseconds(1000), milliseconds(10) * troubles));
       continue;
@@ -107,7 +112,7 @@ void Runner::work(PgConnection& connection) {
     careful = false;
 
     if (result.taken > 0) {
-      size.succeeded(result.taken, since(begin));
+      if (!result.waited_in_vain) size.succeeded(result.taken, since(begin));
       shared_.counters->batches.fetch_add(1, std::memory_order_relaxed);
       shared_.counters->done.fetch_add(result.done, std::memory_order_relaxed);
       shared_.counters->retried.fetch_add(result.retried, std::memory_order_relaxed);

@@ -7,6 +7,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <exception>
 #include <functional>
 #include <memory>
 #include <string>
@@ -39,6 +40,8 @@ struct RunnerShared {
   RunnerCounters* counters = nullptr;
   std::function<int()> live_runners;          // of all processes, at least 1
   std::function<void()> connection_was_lost;  // what was committed last is unknown
+  // No waiting can mend it (SchemaVersionError, PoolerError): the process has to end.
+  std::function<void(std::exception_ptr)> give_up;
   std::function<void(const std::string&)> log;
   BatchOptions batch;
   BatchSinks sinks;

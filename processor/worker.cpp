@@ -7,10 +7,12 @@
 
 #include <atomic>
 #include <cstdio>
+#include <exception>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <system_error>
 #include <thread>
@@ -40,7 +42,7 @@ using std::chrono::steady_clock;
 sigset_t stop_signals() {
   sigset_t set;
   sigemptyset(&set);
-  for (const int signal : {SIGTERM, SIGINT, SIGHUP}) sigaddset(&set, signal);
+  for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGUSR1}) sigaddset(&set, signal);
   return set;
 }
 
@@ -74,6 +76,37 @@ class ShutdownWatch {
   std::thread thread_;
 };
 
+// Why the process stops by itself: the first reason that somebody gives. SIGUSR1 wakes it.
+class StopReason {
+ public:
+  void give(std::exception_ptr why) {
+    const std::scoped_lock lock(mutex_);
+    if (why_) return;
+    why_ = std::move(why);
+    kill(getpid(), SIGUSR1);
+  }
+  bool given() const {
+    const std::scoped_lock lock(mutex_);
+    return why_ != nullptr;
+  }
+  std::optional<std::string> text() const {
+    try {
+      rethrow();
+    } catch (const std::exception& error) {
+      return error.what();
+    }
+    return std::nullopt;
+  }
+  void rethrow() const {
+    const std::scoped_lock lock(mutex_);
+    if (why_) std::rethrow_exception(why_);
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  std::exception_ptr why_;
+};
+
 void write_port_file(const std::string& path, std::uint16_t port) {
   // Renamed into place: whoever waits for the file finds a whole number in it.
   const std::string fresh = path + ".new";
@@ -98,7 +131,7 @@ void reload_handlers(const WorkerOptions& options, HandlerSet& handlers) {
   }
 }
 
-int wait_for_stop_signal(const std::function<void()>& reload) {
+int wait_for_stop_signal(const std::function<void()>& reload, const StopReason& reason) {
   const sigset_t signals = stop_signals();
   for (;;) {
     int signal = 0;
@@ -107,6 +140,7 @@ int wait_for_stop_signal(const std::function<void()>& reload) {
       reload();
       continue;
     }
+    if (signal == SIGUSR1 && !reason.given()) continue;
     return signal;
   }
 }
@@ -162,9 +196,12 @@ int run_worker(const WorkerOptions& options) {
   wait_for_database(options.target, options.connect_timeout);
   sse::Head head;
   {
+    if (options.migrate) {
+      PgConnection direct(options.target.direct());
+      for (const auto& name : migrate(direct, [](const std::string& line) { spdlog::warn(line); }))
+        spdlog::info("migrated: {}", name);
+    }
     PgConnection connection(options.target);
-    if (options.migrate)
-      for (const auto& name : migrate(connection)) spdlog::info("migrated: {}", name);
     check_schema_version(connection);
     if (options.serve_streams) head = OutboxReader(connection).line().head;
     check_reads(*loaded, connection);
@@ -176,6 +213,9 @@ int run_worker(const WorkerOptions& options) {
   LaneMarks marks(lane_count);
   RunnerCounters counters;
 
+  StopReason reason;
+  const auto give_up = [&reason](std::exception_ptr why) { reason.give(std::move(why)); };
+
   // Destroyed in the opposite order: what uses comes after what is used.
   std::optional<sse::Hub> hub;
   std::optional<OutboxReplay> replay;
@@ -183,7 +223,9 @@ int run_worker(const WorkerOptions& options) {
   std::optional<sse::Server> server;
   std::optional<Feed> feed;
   const int runner_count = options.run_handlers ? static_cast<int>(options.runners) : 0;
-  Listener listener({options.target, runner_count, options.serve_streams, log}, events, outbox);
+  const WorkerDescription self{runner_count, static_cast<int>(options.batch),
+                               options.serve_streams};
+  Listener listener({options.target, self, log, give_up}, events, outbox);
 
   std::uint16_t port = 0;
   if (options.serve_streams) {
@@ -220,7 +262,7 @@ int run_worker(const WorkerOptions& options) {
   };
   if (options.run_handlers) {
     keep_up(schedule_upkeep(log));
-    keep_up(worker_upkeep());
+    keep_up(worker_upkeep(options.batch_timeout));
   }
   if (options.serve_streams) keep_up(stream_upkeep());
   keep_up(retention_upkeep(options.retention));
@@ -244,17 +286,22 @@ int run_worker(const WorkerOptions& options) {
   std::vector<std::unique_ptr<Runner>> runners;
   RunnerShared shared;
   shared.target = options.target;
+  shared.target.limits = {options.lock_timeout, options.batch_timeout, options.batch_timeout,
+                          milliseconds(1000)};
   HandlerSet handlers(loaded);
   shared.handlers = &handlers;
   shared.marks = &marks;
   shared.wake = &events;
   shared.counters = &counters;
   shared.live_runners = [&] { return std::max(listener.live_runners(), runner_count); };
+  shared.give_up = give_up;
   shared.connection_was_lost = [&outbox] { outbox.signal(); };
   shared.log = log;
   shared.batch.retry = options.retry;
   shared.batch.unhandled_is_dead = options.unhandled_is_dead;
   shared.batch.dead_holds_stream = options.dead_holds_stream;
+  shared.batch.lock_timeout = options.lock_timeout;
+  shared.batch.batch_timeout = options.batch_timeout;
   if (hub)
     shared.sinks.broadcast = [&hub](sse::BroadcastBatch batch) { hub->publish(std::move(batch)); };
   if (api) shared.sinks.settled = [&api] { api->settled(); };
@@ -270,12 +317,15 @@ int run_worker(const WorkerOptions& options) {
   if (server) spdlog::info("listening on http://{}:{}", options.host, port);
   if (options.ready) options.ready(port);
 
-  const int signal = wait_for_stop_signal([&] {
-    if (options.run_handlers) reload_handlers(options, handlers);
-  });
+  const int signal = wait_for_stop_signal(
+      [&] {
+        if (options.run_handlers) reload_handlers(options, handlers);
+      },
+      reason);
   // All of them first: while one finishes its batch, the others must not begin another.
   for (auto& runner : runners) runner->request_stop();
-  spdlog::info("{}: finishing what is in hand", signal == SIGTERM ? "SIGTERM" : "SIGINT");
+  spdlog::info("{}: finishing what is in hand",
+               reason.text().value_or(signal == SIGTERM ? "SIGTERM" : "SIGINT"));
   const ShutdownWatch watch(options.shutdown_timeout);
   // Some of the time is kept for the rest, so that slow clients and targets do not make it a
   // failure.
@@ -292,6 +342,7 @@ int run_worker(const WorkerOptions& options) {
   spdlog::info("stopped; {} events done in {} batches, {} to be retried, {} dead",
                counters.done.load(), counters.batches.load(), counters.retried.load(),
                counters.dead.load());
+  reason.rethrow();
   return 0;
 }
 

@@ -46,6 +46,10 @@ struct WorkerOptions {
   std::chrono::milliseconds webhook_timeout{30'000};
   std::chrono::milliseconds webhook_connect_timeout{5'000};
   std::size_t webhooks_in_flight = 32;
+  // How long a statement may wait for a lock; and how long a runner that is stuck, or whose process
+  // is frozen, keeps its lanes.
+  std::chrono::milliseconds lock_timeout{10'000};
+  std::chrono::milliseconds batch_timeout{60'000};
   std::chrono::milliseconds shutdown_timeout{10'000};
   std::chrono::milliseconds connect_timeout{10'000};
   std::size_t log_bytes = 64u << 20;  // frames kept in memory
@@ -60,6 +64,7 @@ struct WorkerOptions {
 void block_signals();
 
 // Runs until SIGTERM or SIGINT; returns the exit code (0, or 1 when it could not finish in time).
+// Throws SchemaVersionError, after an orderly stop, when the schema becomes newer than the binary.
 int run_worker(const WorkerOptions& options);
 
 // Waits for a database that is starting or away, then throws ConnectionLost.

@@ -80,6 +80,8 @@ int run(int argc, char** argv) {
     return complain(usage, error.what());
   } catch (const SchemaVersionError& error) {
     return complain(wrong_schema, error.what());
+  } catch (const PoolerError& error) {
+    return complain(usage, error.what());
   } catch (const ConnectionLost& error) {
     return complain(unreachable, std::string("the database cannot be reached: ") + error.what());
   } catch (const SqlError& error) {

@@ -29,6 +29,8 @@ void add_try(CLI::App& app, Action& action);
 // --database-url, --config; every command has them.
 struct Common {
   std::string database_url;
+  std::string pooler = "auto";
+  std::string direct_url;
   std::string config;
 };
 void add_common(CLI::App& command, Common& common);

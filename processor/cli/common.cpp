@@ -14,6 +14,15 @@ void add_common(CLI::App& command, Common& common) {
   command.add_option("--database-url", common.database_url,
                      "Connection URL or string; else DATABASE_URL, libpq's PG* variables, or the "
                      "database of `spillway dev` in ./.spillway");
+  command
+      .add_option("--pooler", common.pooler,
+                  "What stands before the database: auto finds out; none (or one in session mode); "
+                  "transaction (PgBouncer in transaction mode)")
+      ->check(CLI::IsMember({"auto", "none", "transaction"}))
+      ->capture_default_str();
+  command.add_option("--direct-url", common.direct_url,
+                     "Connection past the pooler, for LISTEN and migrations; without it, streams "
+                     "and workers poll once a second");
   command.add_option("--config", common.config, "Options from a TOML file");
 }
 
@@ -23,6 +32,10 @@ PgTarget target_of(const Common& common, const std::string& name) {
     return std::string(value == nullptr ? "" : value);
   };
   PgTarget target{common.database_url, name};
+  target.pooler = common.pooler == "none"          ? Pooler::none
+                  : common.pooler == "transaction" ? Pooler::transaction
+                                                   : Pooler::automatic;
+  target.direct_url = common.direct_url;
   if (target.url.empty()) target.url = variable("DATABASE_URL");
   if (!target.url.empty()) return target;
   for (const char* key : {"PGHOST", "PGHOSTADDR", "PGSERVICE", "PGDATABASE", "PGPORT"})

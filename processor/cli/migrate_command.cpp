@@ -18,15 +18,25 @@ void add_migrate(CLI::App& app, Action& action) {
   command->add_flag("--status", options->status, "Only say which migrations are applied");
   command->callback([&action, options] {
     action = [options] {
-      PgConnection connection(target_of(options->common, "spillway-migrate"));
+      PgConnection connection(target_of(options->common, "spillway-migrate").direct());
       if (options->status) {
-        for (const Migration& migration : list_migrations(connection))
+        const int version = schema_version(connection);
+        for (const Migration& migration : list_migrations(connection)) {
           std::cout << (migration.applied ? "applied  " : "pending  ") << migration.version << "  "
-                    << migration.name << '\n';
-        if (schema_version(connection) > newest_schema_version()) check_schema_version(connection);
+                    << migration.name;
+          if (migration.applied) std::cout << "  " << migration.applied_at;
+          if (migration.version > newest_schema_version()) std::cout << "  (of a newer spillway)";
+          std::cout << '\n';
+        }
+        if (version == 0)
+          std::cout << "the database has no spillway schema\n";
+        else
+          std::cout << "schema version " << version << '\n';
+        if (version > newest_schema_version()) throw newer_than_binary(version);
         return 0;
       }
-      const auto applied = migrate(connection);
+      const auto applied = migrate(
+          connection, [](const std::string& line) { std::cerr << "spillway: " << line << '\n'; });
       for (const auto& name : applied) std::cout << "applied " << name << '\n';
       std::cout << "schema version " << newest_schema_version()
                 << (applied.empty() ? ", nothing to do" : "") << '\n';

@@ -57,6 +57,14 @@ void RunOptions::add_to(CLI::App& command) {
                   "until it is retried or discarded")
       ->check(CLI::IsMember({"release", "hold"}))
       ->capture_default_str();
+  command
+      .add_option("--lock-timeout", lock_timeout,
+                  "How long an effect may wait for somebody's lock before its event is put off")
+      ->capture_default_str();
+  command
+      .add_option("--batch-timeout", batch_timeout,
+                  "How long a batch that is stuck, or whose process is frozen, keeps its lanes")
+      ->capture_default_str();
   command.add_option("--shutdown-timeout", shutdown_timeout, "How long SIGTERM may take")
       ->capture_default_str();
   command
@@ -148,6 +156,16 @@ WorkerOptions RunOptions::worker_options(PgTarget target) const {
   options.retry.base = parse_duration(retry_delay, "--retry-delay");
   options.unhandled_is_dead = unhandled == "dead";
   options.dead_holds_stream = dead_stream == "hold";
+  options.lock_timeout = parse_duration(lock_timeout, "--lock-timeout");
+  options.batch_timeout = parse_duration(batch_timeout, "--batch-timeout");
+  if (options.lock_timeout.count() < 20)
+    throw ConfigurationError("--lock-timeout " + lock_timeout + ": 20ms at least");
+  // Between two statements at most one handler runs, and a second passes.
+  if (options.batch_timeout.count() < 3000)
+    throw ConfigurationError("--batch-timeout " + batch_timeout + ": 3s at least");
+  if (options.batch_timeout <= options.lock_timeout)
+    throw ConfigurationError("--batch-timeout " + batch_timeout +
+                             ": write more than --lock-timeout, which is " + lock_timeout);
   options.shutdown_timeout = parse_duration(shutdown_timeout, "--shutdown-timeout");
   options.connect_timeout = parse_duration(connect_timeout, "--connect-timeout");
   options.retry_hint = parse_duration(sse_retry, "--sse-retry");

@@ -21,6 +21,8 @@ struct RunOptions {
   std::string retry_delay = "1s";
   std::string unhandled = "done";
   std::string dead_stream = "release";
+  std::string lock_timeout = "10s";
+  std::string batch_timeout = "1m";
   std::string shutdown_timeout = "10s";
   std::string connect_timeout = "10s";
   std::string sse_retry = "2s";

@@ -12,8 +12,8 @@
 #include "processor/backoff.hpp"
 #include "processor/cli/commands.hpp"
 #include "processor/outbox_reader.hpp"
-#include "processor/queue_store.hpp"
 #include "processor/worker.hpp"
+#include "processor/worker_registry.hpp"
 
 namespace spillway::cli {
 namespace {
@@ -86,11 +86,12 @@ void begin(OutboxReader& reader, const Options& options, Place& place) {
 }
 
 void follow(const PgTarget& target, const Options& options, Place& place) {
-  PgConnection connection(target);
+  PgConnection connection(target.direct());
   bool told = true;
-  connection.listen("spillway_broadcasts", [&told] { told = true; });
+  const bool pooled = connection.pooled();
+  if (!pooled) connection.listen("spillway_broadcasts", [&told] { told = true; });
   // Workers notify only when somebody serves streams; that is us too.
-  connection.exec("SELECT pg_advisory_lock_shared(" + std::to_string(worker_lock_class) + ", 1)");
+  WorkerRegistry(connection, pooled).follow_streams();
   OutboxReader reader(connection);
   if (!place.head) begin(reader, options, place);
   while (!finished(options, place)) {
@@ -114,8 +115,8 @@ void follow(const PgTarget& target, const Options& options, Place& place) {
       continue;
     }
     pollfd source{connection.socket(), POLLIN, 0};
-    if (poll(&source, 1, 1000) == 0) told = true;  // NOTIFY is a hint
-    connection.poll_notifications();
+    if (poll(&source, pooled ? 0 : 1, 1000) == 0) told = true;  // NOTIFY is a hint
+    if (!pooled) connection.poll_notifications();
   }
 }
 

@@ -37,10 +37,17 @@ std::uint64_t wanted_cycles() {
   return given != nullptr ? std::stoull(given) : 1'000;
 }
 
+WorkerDescription described(int runners) {
+  WorkerDescription worker;
+  worker.runners = runners;
+  return worker;
+}
+
 // Two of them in one process, as it were, and one in another: a listener and marks of their own.
 struct RunnersOfAProcess {
   RunnersOfAProcess(const Database& database, const HandlerSet& handlers, int count)
-      : listener({database.target(), count, false, [](const std::string&) {}}, wake, broadcasts) {
+      : listener({database.target(), described(count), [](const std::string&) {}}, wake,
+                 broadcasts) {
     RunnerShared shared;
     shared.target = database.target();
     shared.handlers = &handlers;
@@ -49,6 +56,7 @@ struct RunnersOfAProcess {
     shared.counters = &counters;
     shared.live_runners = [this] { return listener.live_runners(); };
     shared.connection_was_lost = [] {};
+    shared.give_up = [](const std::exception_ptr&) { ADD_FAILURE() << "a runner gave up"; };
     shared.log = [](const std::string& line) { ADD_FAILURE() << line; };
     shared.most_events = 5;
     shared.idle.fallback_poll = far_away;

@@ -4,6 +4,7 @@
 
 #include <numeric>
 
+#include "processor/migrator.hpp"
 #include "processor/segments.hpp"
 #include "tests/support/database.hpp"
 
@@ -431,19 +432,90 @@ TEST(Segments, AreCutOnlyWhereAReaderFollowsItsOwnStream) {
 }
 
 TEST_F(BatchTest, SerializationTroubleIsTriedAgainAndCountsNothing) {
-  database.query("CREATE TABLE locked (k int PRIMARY KEY)");
-  registry.on("Locked", [](const Event&) { return Effects{Insert{"locked", {{"k", 1}}}}; });
-  PgConnection blocker(database.target());
-  blocker.exec("BEGIN; INSERT INTO locked VALUES (1)");
-  session.exec("SET lock_timeout = '50ms'");
-  insert("Locked");
+  database.query(
+      "CREATE TABLE troubled (k int);"
+      "CREATE FUNCTION trouble() RETURNS trigger LANGUAGE plpgsql AS"
+      " $$BEGIN RAISE EXCEPTION 'not now' USING ERRCODE = '40001'; END$$;"
+      "CREATE TRIGGER t BEFORE INSERT ON troubled FOR EACH ROW EXECUTE FUNCTION trouble()");
+  registry.on("Troubled", [](const Event&) { return Effects{Insert{"troubled", {{"k", 1}}}}; });
+  insert("Troubled");
   std::vector<int> lanes(lane_count);
   std::iota(lanes.begin(), lanes.end(), 0);
   EXPECT_EQ(batch().run(lanes, lane_count, 10, false).outcome, BatchResult::Outcome::again);
   EXPECT_EQ(batch().run(lanes, lane_count, 10, false).outcome, BatchResult::Outcome::again);
-  blocker.exec("ROLLBACK");
+  database.query("DROP TRIGGER t ON troubled");
   EXPECT_EQ(batch().run(lanes, lane_count, 10, false).done, 1u);
   EXPECT_EQ(database.number("SELECT count(*) FROM spillway.dead_letters"), 0);
+}
+
+TEST_F(BatchTest, AnEventThatWaitsForAForeignLockGoesLaterAndNeverDies) {
+  database.query("CREATE TABLE locked (k int PRIMARY KEY)");
+  registry.on("Locked", [](const Event&) { return Effects{Insert{"locked", {{"k", 1}}}}; });
+  PgConnection blocker(database.target());
+  blocker.exec("BEGIN; INSERT INTO locked VALUES (1)");
+  session.exec("SET lock_timeout = '200ms'");
+  options.lock_timeout = std::chrono::milliseconds(200);
+  insert("Row");
+  insert("Locked", "s");
+  insert("Row", "s");
+  insert("Row");
+  std::vector<int> lanes(lane_count);
+  std::iota(lanes.begin(), lanes.end(), 0);
+  const auto run = [&](bool careful) { return batch().run(lanes, lane_count, 10, careful); };
+  EXPECT_EQ(run(false).outcome, BatchResult::Outcome::careful_next);
+  EXPECT_EQ(run(true).done, 2u);
+  EXPECT_EQ(statuses(), "done retrying pending done");
+  for (int attempt = 2; attempt <= options.retry.max_attempts + 2; ++attempt) {
+    if (attempt > 2) {
+      EXPECT_EQ(run(false).taken, 0u) << "the queue's turn";
+    }
+    EXPECT_EQ(run(false).outcome, BatchResult::Outcome::careful_next);
+    EXPECT_EQ(run(true).retried, 1u);
+    EXPECT_EQ(database.number("SELECT attempts FROM spillway.event_status WHERE event_id = 2"),
+              attempt);
+  }
+  blocker.exec("ROLLBACK");
+  EXPECT_EQ(run(false).taken, 0u) << "the queue's turn";
+  EXPECT_EQ(run(false).done, 2u);
+  EXPECT_EQ(statuses(), "done done done done");
+}
+
+TEST_F(BatchTest, ManyThatWaitForOneLockTakeNoLongerThanTheBatchMay) {
+  database.query("CREATE TABLE locked (k int)");
+  registry.on("Locked", [](const Event&) { return Effects{Insert{"locked", {{"k", 1}}}}; });
+  PgConnection blocker(database.target());
+  blocker.exec("BEGIN; LOCK TABLE locked");
+  options.lock_timeout = std::chrono::milliseconds(20);
+  options.batch_timeout = std::chrono::milliseconds(60);
+  session.exec("SET lock_timeout = 20");
+  for (int i = 0; i < 60; ++i) insert("Locked");
+  // Too many for one batch; half as many, and half of that, come to an end.
+  std::vector<int> lanes(lane_count);
+  std::iota(lanes.begin(), lanes.end(), 0);
+  bool careful = false;
+  std::size_t limit = 64;
+  std::size_t retried = 0;
+  for (int batches = 0; retried == 0 && batches < 20; ++batches) {
+    const BatchResult result = batch().run(lanes, lane_count, limit, careful);
+    careful = result.outcome == BatchResult::Outcome::careful_next;
+    if (careful && batches > 0) limit = std::max<std::size_t>(1, limit / 2);
+    retried += result.retried;
+  }
+  EXPECT_GT(retried, 0u);
+  EXPECT_LT(limit, 64u) << "the whole went through at once";
+  blocker.exec("ROLLBACK");
+  drain();
+  EXPECT_EQ(database.number("SELECT count(*) FROM locked"), 60);
+}
+
+TEST_F(BatchTest, ANewerSchemaIsNotWorkedOn) {
+  insert("Row");
+  database.query(
+      "INSERT INTO spillway.migrations (version, name) VALUES (9999, 'from the future')");
+  std::vector<int> lanes{0, 1, 2, 3, 4, 5, 6, 7};
+  EXPECT_THROW(batch().run(lanes, lane_count, 10, false), SchemaVersionError);
+  EXPECT_EQ(statuses(), "pending");
+  EXPECT_EQ(database.number("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"), 0);
 }
 
 TEST_F(BatchTest, AnOutageIsNobodysFault) {

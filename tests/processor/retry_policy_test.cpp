@@ -60,10 +60,12 @@ TEST(RetryPolicy, EventsThatFailedTogetherAreSpreadOverHalfTheDelay) {
 }
 
 TEST(Classify, SaysWhatARetryCanMend) {
-  for (const char* state : {"57P01", "57P03", "08006", "53300", "53100", "58030", "25006"})
+  for (const char* state : {"57P01", "57P03", "08006", "53300", "53100", "58030", "25006", "25P03"})
     EXPECT_EQ(classify(state), FailureClass::outage) << state;
-  for (const char* state : {"40001", "40P01", "55P03", "57014"})
+  for (const char* state : {"40001", "40P01"})
     EXPECT_EQ(classify(state), FailureClass::batch) << state;
+  for (const char* state : {"55P03", "57014"})
+    EXPECT_EQ(classify(state), FailureClass::timeout) << state;
   for (const char* state : {"22P02", "22001", "42703", "42P01", "42501"})
     EXPECT_EQ(classify(state), FailureClass::deterministic) << state;
   for (const char* state : {"23505", "23503", "23514", "P0001", "54001", "XX000"})

@@ -29,6 +29,7 @@ class Database {
   Database(const Database&) = delete;
   Database& operator=(const Database&) = delete;
 
+  [[nodiscard]] const std::string& name() const { return name_; }
   [[nodiscard]] const std::string& url() const { return url_; }
   [[nodiscard]] PgTarget target() const { return {url_, "spillway-test"}; }
 

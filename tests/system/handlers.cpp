@@ -1,5 +1,6 @@
 // Handlers for tests: an event of any type says in its payload what is to happen, step by step:
 //   {"do": [{"insert": {"table", "data"}},
+//           {"update": {"table", "set", "where"}},
 //           {"tell": {"channel", "event_type", "data", "ephemeral"?}},
 //           {"webhook": {"url", "payload", "name"?}}, {"throw": "text"}, {"throw_number": 1}]}
 #include <spillway/spillway.hpp>
@@ -19,6 +20,9 @@ Effects perform(const Event& event) {
     const json& what = first.value();
     if (name == "insert") {
       effects.push_back(Insert{what.at("table").get<std::string>(), what.at("data")});
+    } else if (name == "update") {
+      effects.push_back(
+          Update{what.at("table").get<std::string>(), what.at("set"), what.at("where")});
     } else if (name == "tell") {
       effects.push_back(SSEBroadcast{what.at("channel").get<std::string>(),
                                      what.at("event_type").get<std::string>(), what.at("data"),

@@ -262,7 +262,12 @@ TEST(Lifecycle, a_database_that_cannot_be_reached_exits_3_without_telling_the_pa
 TEST(Lifecycle, a_schema_that_is_not_the_binarys_exits_4) {
   Database empty(false);
   const std::vector<std::vector<std::string>> commands = {
-      {"run", "--listen", "127.0.0.1:0"}, {"status"}, {"enqueue", "A", "{}"}, {"tail", "A"}};
+      {"run", "--listen", "127.0.0.1:0"},
+      {"status"},
+      {"enqueue", "A", "{}"},
+      {"tail", "A"},
+      {"trace", "00000000-0000-0000-0000-000000000000"},
+      {"try", "--event", "1", "--handlers", test_handlers()}};
   const auto start = [](const std::string& url, const std::vector<std::string>& command) {
     std::vector<std::string> words{spillway_binary()};
     words.insert(words.end(), command.begin(), command.end());
