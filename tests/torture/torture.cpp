@@ -1,6 +1,6 @@
 // A randomized crash test: workers, sessions, the server and connections are killed, stopped and
 // cut while writers do all that transactions can do and subscribers come and go; then a checker
-// proves that nothing was lost, doubled or reordered. See docs/operations.md.
+// proves that nothing was lost, doubled or reordered. See CONTRIBUTING.md.
 #include <signal.h>
 
 #include <CLI/CLI.hpp>
@@ -50,7 +50,7 @@ class Torture {
         stream_proxy_([this] { return connect_to_port(any_port()); }, seed + 2) {}
 
   Findings run();
-  void print(const Findings& findings, double seconds) const;
+  void print(const Findings& findings) const;
 
  private:
   int at_most(int most) { return std::uniform_int_distribution<int>(0, most)(random_); }
@@ -67,6 +67,7 @@ class Torture {
   void fault_of(Proxy& proxy, const std::string& name);
   void write_jq(int version);
   void come_to_rest(Findings& findings);
+  void phase_ends(const std::string& name);
   Place& some_place() { return *places_[static_cast<std::size_t>(at_most(options_.workers - 1))]; }
 
   const Options options_;
@@ -82,6 +83,8 @@ class Torture {
   fs::path jq_folder_ = test::scratch_folder() / "jq";
   int jq_version_ = 0;
   std::map<std::string, int> faults_;
+  clock::time_point last_phase_ = clock::now();
+  std::vector<std::string> phases_;  // with the seconds each took
 };
 
 std::string Torture::server_socket() {
@@ -326,10 +329,20 @@ void Torture::some_fault() {
   }
 }
 
+void Torture::phase_ends(const std::string& name) {
+  const auto now = clock::now();
+  std::ostringstream text;
+  text << name << ' ' << std::chrono::duration_cast<std::chrono::seconds>(now - last_phase_).count()
+       << " s";
+  phases_.push_back(text.str());
+  last_phase_ = now;
+}
+
 void Torture::come_to_rest(Findings& findings) {
   for (auto& place : places_) place->go_on();
   // Several at once may be in the middle of a long transaction.
   for (auto& writer : writers_) writer->stop();
+  phase_ends("writers ending");
   const auto look = [&](const std::function<bool()>& condition) {
     return eventually(
         [&] {
@@ -364,6 +377,7 @@ Findings Torture::run() {
   const auto enough = [&] {
     return clock::now() > end || (options_.events > 0 && shared_.written >= options_.events);
   };
+  phase_ends("setting up");
   attend(200ms);
   while (!enough()) {
     some_fault();
@@ -371,19 +385,22 @@ Findings Torture::run() {
     attend(one_in(3) ? up_to(40) : up_to(900));
     if (one_in(12) && audiences_.size() < 40) subscribe(audiences_.size());
   }
+  phase_ends("faults");
   Findings rest;
   come_to_rest(rest);
+  phase_ends("coming to rest");
   Findings findings = check(database_, writers_, audiences_);
   for (auto& place : places_) {
     place->terminate();
     for (const std::string& trouble : place->troubles()) rest.faults.push_back(trouble);
   }
   if (findings.faults.empty()) findings.faults = unnoticed(database_);
+  phase_ends("checking");
   findings.faults.insert(findings.faults.begin(), rest.faults.begin(), rest.faults.end());
   return findings;
 }
 
-void Torture::print(const Findings& findings, double seconds) const {
+void Torture::print(const Findings& findings) const {
   int all = 0;
   for (const auto& [name, count] : faults_) all += count;
   std::cout << "faults      " << all << ", which hit " << database_proxy_.hit() << " database and "
@@ -408,7 +425,9 @@ void Torture::print(const Findings& findings, double seconds) const {
             << "broadcasts  " << findings.positions << " positions; " << audiences_.size()
             << " subscribers saw " << findings.frames << " frames and " << findings.ephemeral
             << " ephemeral ones over " << connections << " connections\n"
-            << "time        " << seconds << " s\n";
+            << "time       ";
+  for (const std::string& phase : phases_)
+    std::cout << ' ' << phase << (&phase == &phases_.back() ? "\n" : ",");
 }
 
 int main(int argc, char** argv) {
@@ -433,10 +452,9 @@ int main(int argc, char** argv) {
   }
   const Guardian guardian(test::scratch_folder());
 
-  const auto begin = clock::now();
   Torture torture(options, seed);
   const Findings findings = torture.run();
-  torture.print(findings, std::chrono::duration<double>(clock::now() - begin).count());
+  torture.print(findings);
   for (const std::string& fault : findings.faults) std::cout << "FAULT: " << fault << '\n';
   std::cout << (findings.faults.empty() ? "nothing lost, doubled or reordered"
                                         : "FAILED; again with --seed " + std::to_string(seed))
