@@ -80,6 +80,7 @@ class Torture {
   WriterShared shared_;
   std::vector<std::unique_ptr<Writer>> writers_;
   std::vector<Audience> audiences_;
+  std::size_t connections_ = 0;  // of all of them, once they are gone
   fs::path jq_folder_ = test::scratch_folder() / "jq";
   int jq_version_ = 0;
   std::map<std::string, int> faults_;
@@ -123,7 +124,7 @@ void Torture::write_jq(int version) {
 
 void Torture::set_up() {
   database_.query(
-      "CREATE TABLE handled (n bigint GENERATED ALWAYS AS IDENTITY, mark text NOT NULL,"
+      "CREATE TABLE handled (n bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, mark text NOT NULL,"
       "  event_id bigint NOT NULL, stream text, attempt int NOT NULL,"
       "  at timestamptz NOT NULL DEFAULT clock_timestamp());"
       "CREATE INDEX ON handled (event_id);"
@@ -385,14 +386,17 @@ Findings Torture::run() {
   Findings rest;
   come_to_rest(rest);
   phase_ends("coming to rest");
+  database_.query("ANALYZE");
   Findings findings = check(database_, writers_, audiences_);
+  for (const Audience& audience : audiences_) connections_ += audience.subscriber->connections();
+  for (Audience& audience : audiences_) audience.subscriber.reset();
   for (auto& place : places_) {
     place->terminate();
     for (const std::string& trouble : place->troubles()) rest.faults.push_back(trouble);
   }
   if (findings.faults.empty()) findings.faults = unnoticed(database_);
-  phase_ends("checking");
   findings.faults.insert(findings.faults.begin(), rest.faults.begin(), rest.faults.end());
+  phase_ends("checking");
   return findings;
 }
 
@@ -411,8 +415,6 @@ void Torture::print(const Findings& findings) const {
   std::cout << "transactions";
   for (const auto& [kind, count] : kinds) std::cout << "  " << kind << ": " << count;
   std::cout << "\n              commits in doubt: " << in_doubt << '\n';
-  std::size_t connections = 0;
-  for (const Audience& audience : audiences_) connections += audience.subscriber->connections();
   int starts = 0, in_vain = 0;
   for (const auto& place : places_) starts += place->starts(), in_vain += place->starts_in_vain();
   std::cout << "workers     " << starts << " started, " << in_vain << " of them in vain\n"
@@ -420,7 +422,7 @@ void Torture::print(const Findings& findings) const {
             << findings.retries << " further attempts, " << findings.dead << " dead by design)\n"
             << "broadcasts  " << findings.positions << " positions; " << audiences_.size()
             << " subscribers saw " << findings.frames << " frames and " << findings.ephemeral
-            << " ephemeral ones over " << connections << " connections\n"
+            << " ephemeral ones over " << connections_ << " connections\n"
             << "time       ";
   for (const std::string& phase : phases_)
     std::cout << ' ' << phase << (&phase == &phases_.back() ? "\n" : ",");
