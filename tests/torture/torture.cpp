@@ -136,13 +136,28 @@ void Torture::set_up() {
       "postgresql://postgres@127.0.0.1:" + std::to_string(database_proxy_.port()) + "/" + name +
       "?sslmode=disable&gssencmode=disable";
   for (int i = 0; i < options_.workers; ++i) {
-    places_.push_back(std::make_unique<Place>(
-        "place" + std::to_string(i), proxied,
-        std::vector<std::string>{"--handlers", TORTURE_HANDLERS, "--handlers", jq_folder_.string(),
-                                 "--batch", std::to_string(40 + at_most(200)), "--runners", "2",
-                                 "--connect-timeout", "60s", "--sse-retry", "10ms",
-                                 "--max-attempts", "20", "--retry-delay", "20ms", "--log-megabytes",
-                                 "1"}));
+    places_.push_back(
+        std::make_unique<Place>("place" + std::to_string(i), proxied,
+                                std::vector<std::string>{"--handlers",
+                                                         TORTURE_HANDLERS,
+                                                         "--handlers",
+                                                         jq_folder_.string(),
+                                                         "--batch",
+                                                         std::to_string(40 + at_most(200)),
+                                                         "--runners",
+                                                         "2",
+                                                         "--connect-timeout",
+                                                         "60s",
+                                                         "--sse-retry",
+                                                         "10ms",
+                                                         "--max-attempts",
+                                                         "20",
+                                                         "--retry-delay",
+                                                         "20ms",
+                                                         "--log-megabytes",
+                                                         "1",
+                                                         "--shutdown-timeout",
+                                                         "30s"}));
     places_.back()->start();
   }
   if (!eventually(
