@@ -84,7 +84,7 @@ struct RunnersOfAProcess {
 // A round: every writer has a transaction or two, at moments of its own.
 class Writer {
  public:
-  Writer(PgTarget target, std::uint64_t seed) : connection_(target), random_(seed) {}
+  Writer(const PgTarget& target, std::uint64_t seed) : connection_(target), random_(seed) {}
 
   // The number of events that it committed.
   std::uint64_t round(int longest_ms) {
@@ -141,6 +141,7 @@ TEST(ArmedWake, NoEventWaitsForAPollThatIsAMinuteAway) {
   std::uint64_t committed = 0, rounds = 0;
   clock::duration longest{};
   std::vector<std::unique_ptr<Writer>> all;
+  all.reserve(writers);
   for (int i = 0; i < writers; ++i)
     all.push_back(
         std::make_unique<Writer>(database.target(), seed + static_cast<std::uint64_t>(i)));
@@ -150,6 +151,7 @@ TEST(ArmedWake, NoEventWaitsForAPollThatIsAMinuteAway) {
     std::atomic<std::uint64_t> added{0};
     {
       std::vector<std::jthread> threads;
+      threads.reserve(writers);
       for (auto& writer : all) threads.emplace_back([&] { added += writer->round(longest_ms); });
     }
     committed += added;

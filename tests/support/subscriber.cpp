@@ -60,7 +60,7 @@ void Subscriber::follow(int port) {
   const auto up_to = [this](unsigned long long most) {
     return std::uniform_int_distribution<unsigned long long>(0, most)(random_);
   };
-  auto frames_left = habits_.leaves_after == 0 ? ~0ull : up_to(2 * habits_.leaves_after);
+  auto frames_left = habits_.leaves_after == 0 ? ~0ull : up_to(2ull * habits_.leaves_after);
   while (!stopping_) {
     const auto frame = client.next(100ms);
     if (!frame) {

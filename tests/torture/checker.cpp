@@ -105,14 +105,14 @@ const Rule spoilers[] = {
      "WITH s AS (SELECT stream FROM handled WHERE stream LIKE 'own:%' GROUP BY 1"
      "           HAVING count(*) > 1 LIMIT 1),"
      " two AS (SELECT min(n) AS a, max(n) AS b FROM handled JOIN s USING (stream))"
-     " UPDATE handled h SET event_id = o.event_id, mark = o.mark FROM two, handled o"
-     " WHERE (h.n = two.a AND o.n = two.b) OR (h.n = two.b AND o.n = two.a)"},
+     " UPDATE handled h SET event_id = o.event_id, mark = o.mark FROM two"
+     " JOIN handled o ON o.n IN (two.a, two.b) WHERE h.n = two.a + two.b - o.n"},
     {"two versions of a stream change places",
      "WITH s AS (SELECT stream FROM handled WHERE stream LIKE 'shared:%' GROUP BY 1"
      "           HAVING count(*) > 1 LIMIT 1),"
      " two AS (SELECT min(n) AS a, max(n) AS b FROM handled JOIN s USING (stream))"
-     " UPDATE handled h SET event_id = o.event_id, mark = o.mark FROM two, handled o"
-     " WHERE (h.n = two.a AND o.n = two.b) OR (h.n = two.b AND o.n = two.a)"},
+     " UPDATE handled h SET event_id = o.event_id, mark = o.mark FROM two"
+     " JOIN handled o ON o.n IN (two.a, two.b) WHERE h.n = two.a + two.b - o.n"},
     {"a position is missing",
      "DELETE FROM spillway.broadcasts WHERE position = (SELECT max(position) / 2 FROM "
      "spillway.broadcasts)"},

@@ -45,12 +45,13 @@ void Place::kill() {
 
 void Place::terminate() {
   go_on();
-  port_ = 0;
+  const bool was_ready = port_.exchange(0) != 0;
   killed_ = true;
   worker_->process().signal(SIGTERM);
   const auto code = worker_->process().wait(std::chrono::seconds(60));
-  // What has not come up yet may find no database.
-  if (code != 0 && code != database_not_reachable)
+  // What has not come up yet may find no database, or end before it has blocked the signal.
+  const bool early = code == database_not_reachable || code == 128 + SIGTERM;
+  if (code != 0 && (was_ready || !early))
     trouble("SIGTERM ended it with " + (code ? std::to_string(*code) : "nothing"));
 }
 

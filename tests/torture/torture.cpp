@@ -1,6 +1,6 @@
 // A randomized crash test: workers, sessions, the server and connections are killed, stopped and
 // cut while writers do all that transactions can do and subscribers come and go; then a checker
-// proves that nothing was lost, doubled or reordered. See docs/operations.md.
+// proves that nothing was lost, doubled or reordered. See CONTRIBUTING.md.
 #include <signal.h>
 
 #include <CLI/CLI.hpp>
@@ -50,7 +50,7 @@ class Torture {
         stream_proxy_([this] { return connect_to_port(any_port()); }, seed + 2) {}
 
   Findings run();
-  void print(const Findings& findings, double seconds) const;
+  void print(const Findings& findings) const;
 
  private:
   int at_most(int most) { return std::uniform_int_distribution<int>(0, most)(random_); }
@@ -67,6 +67,7 @@ class Torture {
   void fault_of(Proxy& proxy, const std::string& name);
   void write_jq(int version);
   void come_to_rest(Findings& findings);
+  void phase_ends(const std::string& name);
   Place& some_place() { return *places_[static_cast<std::size_t>(at_most(options_.workers - 1))]; }
 
   const Options options_;
@@ -79,9 +80,12 @@ class Torture {
   WriterShared shared_;
   std::vector<std::unique_ptr<Writer>> writers_;
   std::vector<Audience> audiences_;
+  std::size_t connections_ = 0;  // of all of them, once they are gone
   fs::path jq_folder_ = test::scratch_folder() / "jq";
   int jq_version_ = 0;
   std::map<std::string, int> faults_;
+  clock::time_point last_phase_ = clock::now();
+  std::vector<std::string> phases_;  // with the seconds each took
 };
 
 std::string Torture::server_socket() {
@@ -120,7 +124,7 @@ void Torture::write_jq(int version) {
 
 void Torture::set_up() {
   database_.query(
-      "CREATE TABLE handled (n bigint GENERATED ALWAYS AS IDENTITY, mark text NOT NULL,"
+      "CREATE TABLE handled (n bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, mark text NOT NULL,"
       "  event_id bigint NOT NULL, stream text, attempt int NOT NULL,"
       "  at timestamptz NOT NULL DEFAULT clock_timestamp());"
       "CREATE INDEX ON handled (event_id);"
@@ -132,13 +136,28 @@ void Torture::set_up() {
       "postgresql://postgres@127.0.0.1:" + std::to_string(database_proxy_.port()) + "/" + name +
       "?sslmode=disable&gssencmode=disable";
   for (int i = 0; i < options_.workers; ++i) {
-    places_.push_back(std::make_unique<Place>(
-        "place" + std::to_string(i), proxied,
-        std::vector<std::string>{"--handlers", TORTURE_HANDLERS, "--handlers", jq_folder_.string(),
-                                 "--batch", std::to_string(40 + at_most(200)), "--runners", "2",
-                                 "--connect-timeout", "60s", "--sse-retry", "10ms",
-                                 "--max-attempts", "20", "--retry-delay", "20ms", "--log-megabytes",
-                                 "1"}));
+    places_.push_back(
+        std::make_unique<Place>("place" + std::to_string(i), proxied,
+                                std::vector<std::string>{"--handlers",
+                                                         TORTURE_HANDLERS,
+                                                         "--handlers",
+                                                         jq_folder_.string(),
+                                                         "--batch",
+                                                         std::to_string(40 + at_most(200)),
+                                                         "--runners",
+                                                         "2",
+                                                         "--connect-timeout",
+                                                         "60s",
+                                                         "--sse-retry",
+                                                         "10ms",
+                                                         "--max-attempts",
+                                                         "20",
+                                                         "--retry-delay",
+                                                         "20ms",
+                                                         "--log-megabytes",
+                                                         "1",
+                                                         "--shutdown-timeout",
+                                                         "30s"}));
     places_.back()->start();
   }
   if (!eventually(
@@ -326,10 +345,20 @@ void Torture::some_fault() {
   }
 }
 
+void Torture::phase_ends(const std::string& name) {
+  const auto now = clock::now();
+  std::ostringstream text;
+  text << name << ' ' << std::chrono::duration_cast<std::chrono::seconds>(now - last_phase_).count()
+       << " s";
+  phases_.push_back(text.str());
+  last_phase_ = now;
+}
+
 void Torture::come_to_rest(Findings& findings) {
   for (auto& place : places_) place->go_on();
   // Several at once may be in the middle of a long transaction.
   for (auto& writer : writers_) writer->stop();
+  phase_ends("writers ending");
   const auto look = [&](const std::function<bool()>& condition) {
     return eventually(
         [&] {
@@ -345,14 +374,10 @@ void Torture::come_to_rest(Findings& findings) {
                         "spillway.event_status s JOIN spillway.events e ON e.id = s.event_id WHERE "
                         "status NOT IN ('done', 'dead') LIMIT 5) s"));
   for (Audience& audience : audiences_) {
-    const std::size_t count = wanted(database_, audience).size();
-    // Ephemeral ones are in the count; the checker compares each frame.
-    if (!look([&] {
-          const auto seen = audience.subscriber->seen();
-          return static_cast<std::size_t>(std::count_if(
-                     seen.begin(), seen.end(),
-                     [](const auto& frame) { return frame.event != "hush"; })) >= count;
-        }))
+    const auto frames = wanted(database_, audience);
+    // In order, so the last one says it all; the checker compares each of them.
+    if (!frames.empty() &&
+        !look([&] { return audience.subscriber->position() >= frames.back().position; }))
       findings.faults.push_back(audience.name + " still waits for frames after two minutes");
   }
 }
@@ -364,6 +389,7 @@ Findings Torture::run() {
   const auto enough = [&] {
     return clock::now() > end || (options_.events > 0 && shared_.written >= options_.events);
   };
+  phase_ends("setting up");
   attend(200ms);
   while (!enough()) {
     some_fault();
@@ -371,19 +397,25 @@ Findings Torture::run() {
     attend(one_in(3) ? up_to(40) : up_to(900));
     if (one_in(12) && audiences_.size() < 40) subscribe(audiences_.size());
   }
+  phase_ends("faults");
   Findings rest;
   come_to_rest(rest);
+  phase_ends("coming to rest");
+  database_.query("ANALYZE");
   Findings findings = check(database_, writers_, audiences_);
+  for (const Audience& audience : audiences_) connections_ += audience.subscriber->connections();
+  for (Audience& audience : audiences_) audience.subscriber.reset();
   for (auto& place : places_) {
     place->terminate();
     for (const std::string& trouble : place->troubles()) rest.faults.push_back(trouble);
   }
   if (findings.faults.empty()) findings.faults = unnoticed(database_);
   findings.faults.insert(findings.faults.begin(), rest.faults.begin(), rest.faults.end());
+  phase_ends("checking");
   return findings;
 }
 
-void Torture::print(const Findings& findings, double seconds) const {
+void Torture::print(const Findings& findings) const {
   int all = 0;
   for (const auto& [name, count] : faults_) all += count;
   std::cout << "faults      " << all << ", which hit " << database_proxy_.hit() << " database and "
@@ -398,8 +430,6 @@ void Torture::print(const Findings& findings, double seconds) const {
   std::cout << "transactions";
   for (const auto& [kind, count] : kinds) std::cout << "  " << kind << ": " << count;
   std::cout << "\n              commits in doubt: " << in_doubt << '\n';
-  std::size_t connections = 0;
-  for (const Audience& audience : audiences_) connections += audience.subscriber->connections();
   int starts = 0, in_vain = 0;
   for (const auto& place : places_) starts += place->starts(), in_vain += place->starts_in_vain();
   std::cout << "workers     " << starts << " started, " << in_vain << " of them in vain\n"
@@ -407,8 +437,10 @@ void Torture::print(const Findings& findings, double seconds) const {
             << findings.retries << " further attempts, " << findings.dead << " dead by design)\n"
             << "broadcasts  " << findings.positions << " positions; " << audiences_.size()
             << " subscribers saw " << findings.frames << " frames and " << findings.ephemeral
-            << " ephemeral ones over " << connections << " connections\n"
-            << "time        " << seconds << " s\n";
+            << " ephemeral ones over " << connections_ << " connections\n"
+            << "time       ";
+  for (const std::string& phase : phases_)
+    std::cout << ' ' << phase << (&phase == &phases_.back() ? "\n" : ",");
 }
 
 int main(int argc, char** argv) {
@@ -433,10 +465,9 @@ int main(int argc, char** argv) {
   }
   const Guardian guardian(test::scratch_folder());
 
-  const auto begin = clock::now();
   Torture torture(options, seed);
   const Findings findings = torture.run();
-  torture.print(findings, std::chrono::duration<double>(clock::now() - begin).count());
+  torture.print(findings);
   for (const std::string& fault : findings.faults) std::cout << "FAULT: " << fault << '\n';
   std::cout << (findings.faults.empty() ? "nothing lost, doubled or reordered"
                                         : "FAILED; again with --seed " + std::to_string(seed))

@@ -1,0 +1,35 @@
+// A model of PostgreSQL, of those who insert and of those who run, in steps that others may come
+// between. The runners decide with the product's own IdleProtocol and LaneMarks; what comes when,
+// and what else happens (rollbacks, lost connections, polls), the seed decides. Pure.
+//
+// Not in it: a process that is killed after it has disarmed, or armed and not yet looked. That may
+// cost one fallback poll.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace spillway::test {
+
+// Wrong protocols, to show that the model would notice.
+enum class Mistake {
+  none,
+  no_bound,               // sleeps whatever transactions still run
+  bound_lost_when_found,  // an arming that finds the queue armed forgets the bound of the last
+  bound_lost_with_the_session,  // a new connection that finds the queue armed owes nothing
+  part_of_the_lanes_counts,     // a look that did not get every lane satisfies the bound
+  bound_before_arming,          // the xid is taken before setval, not after
+  signals_read_too_late,        // a signal that came during the look is not noticed
+};
+
+struct Interleaving {
+  std::string trouble;  // "" when all went well: what went wrong
+  int events = 0;       // handled
+  int armings = 0;
+  int sleeps = 0;
+};
+
+// Runs one until everybody sleeps and nobody inserts any more.
+[[nodiscard]] Interleaving interleave(std::uint64_t seed, Mistake mistake);
+
+}  // namespace spillway::test
