@@ -12,24 +12,12 @@
 
 #include "processor/backoff.hpp"
 #include "processor/migrator.hpp"
-#include "processor/queue_store.hpp"
+#include "processor/worker_registry.hpp"
 
 namespace spillway {
 namespace {
 
 constexpr int probe_interval_ms = 1000;
-
-// A shared advisory lock says "here lives a process with so many runners, and it serves streams";
-// it goes with the session, however that ends.
-const Statement announce{"sw_announce", "SELECT pg_advisory_lock_shared($1::int, $2::int)"};
-
-const Statement count_live{"sw_count_live", R"(
-SELECT coalesce(sum(objid::bigint >> 1), 0),
-       count(*) FILTER (WHERE objid::bigint & 1 = 1 AND pid <> pg_backend_pid()),
-       (SELECT max(version) FROM spillway.migrations)
-FROM pg_catalog.pg_locks
-WHERE locktype = 'advisory' AND classid = $1::int::oid AND objsubid = 2 AND granted
-  AND database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database()))"};
 
 }  // namespace
 
@@ -37,7 +25,7 @@ Listener::Listener(ListenerOptions options, Wake& events, Wake& broadcasts)
     : options_(std::move(options)),
       events_(events),
       broadcasts_(broadcasts),
-      live_runners_(std::max(1, options_.runners)),
+      live_runners_(std::max(1, options_.worker.runners)),
       stop_event_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
   if (stop_event_ < 0) throw std::runtime_error("eventfd: no file descriptor left");
 }
@@ -69,7 +57,7 @@ void Listener::run() {
     try {
       PgConnection connection(options_.target);
       backoff.reset();
-      listen(connection);
+      follow(connection);
     } catch (const std::exception& error) {
       healthy_ = false;
       others_listen_ = true;
@@ -78,12 +66,11 @@ void Listener::run() {
   }
 }
 
-void Listener::listen(PgConnection& connection) {
+void Listener::follow(PgConnection& connection) {
+  WorkerRegistry registry(connection, false);
   connection.listen("spillway_events", [this] { events_.signal(); });
   connection.listen("spillway_broadcasts", [this] { broadcasts_.signal(); });
-  const int identity = options_.runners * 2 + (options_.serves_streams ? 1 : 0);
-  connection.run(announce,
-                 {std::to_string(worker_lock_class).c_str(), std::to_string(identity).c_str()});
+  worker_id_ = registry.enter(options_.worker, worker_id_);
   // Whatever was notified while nobody listened.
   events_.signal();
   broadcasts_.signal();
@@ -92,7 +79,7 @@ void Listener::listen(PgConnection& connection) {
   auto next_probe = clock::now();
   while (!stopping_) {
     if (clock::now() >= next_probe) {
-      probe(connection);
+      probe(registry);
       next_probe = clock::now() + std::chrono::milliseconds(probe_interval_ms);
     }
     const auto left =
@@ -100,13 +87,14 @@ void Listener::listen(PgConnection& connection) {
     rest(static_cast<int>(std::clamp<long long>(left, 0, probe_interval_ms)), connection.socket());
     connection.poll_notifications();
   }
+  registry.leave(worker_id_);
 }
 
-void Listener::probe(PgConnection& connection) {
-  const Rows rows = connection.run(count_live, {std::to_string(worker_lock_class).c_str()});
-  live_runners_ = std::max(1, rows.integer<int>(0, 0));
-  others_listen_ = rows.integer<int>(0, 1) > 0;
-  healthy_ = rows.integer<int>(0, 2) == newest_schema_version();
+void Listener::probe(WorkerRegistry& registry) {
+  const LiveWorkers live = registry.count(worker_id_);
+  live_runners_ = std::max(1, live.runners);
+  others_listen_ = live.others_listen > 0;
+  healthy_ = live.schema_version == newest_schema_version();
 }
 
 }  // namespace spillway

@@ -1,24 +1,26 @@
-// The LISTEN connection of a process: turns notifications into wake-ups, says to the other
-// processes that this one lives, counts them, and probes the database once a second.
+// The LISTEN connection of a process: turns notifications into wake-ups, enters the process into
+// spillway.workers, counts those that live, and probes the database once a second.
 //
-// start() and stop() belong to one thread; stop() blocks and may be called twice. The counts are
-// thread-safe. While the connection is away, everybody polls.
+// start() and stop() belong to one thread; stop() blocks, takes the process out of the registry and
+// may be called twice. What it tells is thread-safe. While the connection is away, everybody polls;
+// so they do where it leads through a pooler in transaction mode, which takes no LISTEN.
 #pragma once
 
 #include <atomic>
+#include <cstdint>
 #include <functional>
 #include <string>
 #include <thread>
 
 #include "processor/pg_connection.hpp"
 #include "processor/wake.hpp"
+#include "processor/worker_registry.hpp"
 
 namespace spillway {
 
 struct ListenerOptions {
   PgTarget target;
-  int runners = 0;  // of this process
-  bool serves_streams = false;
+  WorkerDescription worker;  // this process
   std::function<void(const std::string&)> log;
 };
 
@@ -31,6 +33,8 @@ class Listener {
   void start();
   void stop();
 
+  // The process's id in spillway.workers; 0 until it has connected.
+  [[nodiscard]] std::int64_t worker_id() const { return worker_id_; }
   [[nodiscard]] int live_runners() const { return live_runners_; }
   // Do other processes serve streams? True when it is not known.
   [[nodiscard]] bool others_listen() const { return others_listen_; }
@@ -39,8 +43,8 @@ class Listener {
 
  private:
   void run();
-  void listen(PgConnection& connection);
-  void probe(PgConnection& connection);
+  void follow(PgConnection& connection);
+  void probe(WorkerRegistry& registry);
   void rest(int milliseconds, int socket);
 
   ListenerOptions options_;
@@ -50,6 +54,7 @@ class Listener {
   std::atomic<int> live_runners_{1};
   std::atomic<bool> others_listen_{true};
   std::atomic<bool> healthy_{false};
+  std::atomic<std::int64_t> worker_id_{0};
   int stop_event_ = -1;  // eventfd
   std::jthread thread_;
 };

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "processor/queue_store.hpp"
+#include "processor/worker_registry.hpp"
 
 namespace spillway {
 namespace {
@@ -19,20 +19,13 @@ SELECT (SELECT count(*) FROM spillway.queue)
           UNION ALL SELECT min(w.event_id) FROM spillway.waiting w WHERE w.attempts = 0) pending)),
        (SELECT max(id) FROM spillway.events),
        (SELECT last_value FROM spillway.queue_seq WHERE is_called),
-       h.last, h.floor, h.epoch,
-       count(*) FILTER (WHERE l.objid::bigint >> 1 > 0),
-       coalesce(sum(l.objid::bigint >> 1), 0),
-       count(*) FILTER (WHERE l.objid::bigint & 1 = 1)
-FROM spillway.stream_head h
-LEFT JOIN pg_catalog.pg_locks l
-  ON l.locktype = 'advisory' AND l.classid = $1::int::oid AND l.objsubid = 2 AND l.granted
- AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
-GROUP BY h.last, h.floor, h.epoch)"};
+       h.last, h.floor, h.epoch
+FROM spillway.stream_head h)"};
 
 }  // namespace
 
 Status read_status(SqlSession& session) {
-  const Rows rows = session.run(status_sql, {std::to_string(worker_lock_class).c_str()});
+  const Rows rows = session.run(status_sql);
   Status status;
   status.pending = rows.integer(0, 0);
   status.scheduled = rows.integer(0, 1);
@@ -45,9 +38,10 @@ Status read_status(SqlSession& session) {
   status.head = rows.integer(0, 7);
   status.floor = rows.integer(0, 8);
   status.epoch = rows.string(0, 9);
-  status.workers = rows.integer<int>(0, 10);
-  status.runners = rows.integer<int>(0, 11);
-  status.stream_servers = rows.integer<int>(0, 12);
+  const LiveWorkers live = WorkerRegistry(session, true).count();
+  status.workers = live.workers;
+  status.runners = live.runners;
+  status.stream_servers = live.stream_servers;
   return status;
 }
 

@@ -12,8 +12,8 @@
 #include "processor/backoff.hpp"
 #include "processor/cli/commands.hpp"
 #include "processor/outbox_reader.hpp"
-#include "processor/queue_store.hpp"
 #include "processor/worker.hpp"
+#include "processor/worker_registry.hpp"
 
 namespace spillway::cli {
 namespace {
@@ -90,7 +90,7 @@ void follow(const PgTarget& target, const Options& options, Place& place) {
   bool told = true;
   connection.listen("spillway_broadcasts", [&told] { told = true; });
   // Workers notify only when somebody serves streams; that is us too.
-  connection.exec("SELECT pg_advisory_lock_shared(" + std::to_string(worker_lock_class) + ", 1)");
+  WorkerRegistry(connection, false).follow_streams();
   OutboxReader reader(connection);
   if (!place.head) begin(reader, options, place);
   while (!finished(options, place)) {
