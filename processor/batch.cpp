@@ -42,11 +42,32 @@ Batch::Batch(SqlSession& session, const HandlerSet& handlers, LaneMarks& marks,
       reads_(session),
       executor_(session),
       outbox_(session),
+      suspects_(session, sinks_.suspects),
       random_(seed) {}
 
 BatchResult Batch::run(std::span<const int> order, std::size_t lanes, std::size_t limit,
                        bool careful) {
   BatchResult result;
+  {
+    const auto turn = suspects_.begin_batch();
+    result = attempt(order, lanes, limit, careful, nullptr);
+  }
+  if (suspected_lanes_.empty()) return result;
+  const std::vector<int> suspected = std::exchange(suspected_lanes_, {});
+  const Suspects::Prepared prepared =
+      suspects_.prepare(suspected, marks_, std::min(limit, most_suspects), options_.bytes);
+  if (prepared.step) {
+    result = attempt({&prepared.step->lane, 1}, 1, std::min(limit, most_suspects), true,
+                     &*prepared.step);
+  }
+  result.suspected = prepared.step || prepared.moved;
+  return result;
+}
+
+BatchResult Batch::attempt(std::span<const int> order, std::size_t lanes, std::size_t limit,
+                           bool careful, const SuspectStep* step) {
+  BatchResult result;
+  step_ = step;
   std::int64_t alone = 0;  // the event of a batch of one
   std::uint64_t xid = 0;
   take_registry();
@@ -56,14 +77,17 @@ BatchResult Batch::run(std::span<const int> order, std::size_t lanes, std::size_
   if (std::exchange(schema_suspect_, false)) executor_.forget_schema();
   store_.begin();
   try {
-    const OwnedLanes owned = store_.own_lanes(order, lanes);
+    OwnedLanes owned = store_.own_lanes(order, lanes);
     result.xmin = owned.xmin;
     result.armed = owned.armed;
+    if (step == nullptr && !owned.suspected.empty()) set_suspected_aside(owned);
     if (owned.lanes.empty()) {
       store_.rollback();
+      // Somebody else is looking at the lane of the step.
+      if (step != nullptr) result.outcome = BatchResult::Outcome::again;
       return result;
     }
-    if (owned.scheduled_due) {
+    if (owned.scheduled_due && step == nullptr) {
       store_.promote_scheduled();
       result.scheduled_moved = true;
     }
@@ -81,6 +105,15 @@ BatchResult Batch::run(std::span<const int> order, std::size_t lanes, std::size_
     queued.cut = true;
     if (waited.size() < limit)
       queued = store_.claim_queue(owned.lanes, from, limit - waited.size(), options_.bytes);
+    if (step != nullptr && !Suspects::keep(*step, waited, queued.events)) {
+      store_.rollback();
+      result.outcome = BatchResult::Outcome::again;
+      return result;
+    }
+    if (step == nullptr && suspects_.enabled() && note_suspected(waited)) {
+      store_.rollback();
+      return result;
+    }
     result.taken = waited.size() + queued.events.size();
 
     if (result.taken > 0) {
@@ -116,12 +149,13 @@ BatchResult Batch::run(std::span<const int> order, std::size_t lanes, std::size_
       }
       xid = settle(work, queued.events, result);
     }
+    if (step != nullptr) suspects_.settle(*step);
     store_.commit();
 
     // Moving scheduled events gave the transaction its xid before the read.
     if (result.scheduled_moved) xid = 0;
     // Every owned lane counts, also those in which nothing was found.
-    for (std::size_t i = 0; i < owned.lanes.size(); ++i) {
+    for (std::size_t i = 0; i < owned.lanes.size() && step == nullptr; ++i) {
       std::optional<std::uint64_t> last;
       for (const ClaimedEvent& claimed : queued.events)
         if (claimed.lane == owned.lanes[i]) last = std::max(last.value_or(0), claimed.seq);
@@ -157,6 +191,29 @@ BatchResult Batch::run(std::span<const int> order, std::size_t lanes, std::size_
   if (sinks_.log)
     for (const auto& [event_id, entry] : logs_) sinks_.log(event_id, entry);
   return result;
+}
+
+// Lanes under suspicion and those that are not take turns, so that neither waits for the other.
+void Batch::set_suspected_aside(OwnedLanes& owned) {
+  if (!suspects_.enabled()) return;
+  suspects_next_ = !suspects_next_ || owned.suspected.size() == owned.lanes.size();
+  if (suspects_next_) {
+    suspected_lanes_ = owned.suspected;
+    owned.lanes.clear();
+    return;
+  }
+  std::erase_if(owned.lanes, [&](int lane) {
+    return std::find(owned.suspected.begin(), owned.suspected.end(), lane) != owned.suspected.end();
+  });
+}
+
+// An event that ended a process must not run with others, even when its lane is long past that.
+bool Batch::note_suspected(const std::vector<ClaimedEvent>& waited) {
+  for (const ClaimedEvent& claimed : waited)
+    if (claimed.suspect && std::find(suspected_lanes_.begin(), suspected_lanes_.end(),
+                                     claimed.lane) == suspected_lanes_.end())
+      suspected_lanes_.push_back(claimed.lane);
+  return !suspected_lanes_.empty();
 }
 
 void Batch::take_registry() {
@@ -256,6 +313,11 @@ void Batch::handle(std::vector<Work>& work, std::size_t begin, std::size_t end) 
   for (std::size_t i = begin; i < end; ++i) {
     Work& item = work[i];
     if (item.state != Work::State::ready) continue;
+    if (step_ != nullptr && step_->attempted) {  // its attempt was the end of a process
+      fail(item, *step_->attempted, {}, false);
+      if (!is_final(item)) hold_followers(work, i);
+      continue;
+    }
     if (item.claimed->held) {
       item.state = Work::State::held;
       continue;
@@ -267,7 +329,7 @@ void Batch::handle(std::vector<Work>& work, std::size_t begin, std::size_t end) 
     try {
       if (!item.claimed->problem.empty()) throw EffectError(item.claimed->problem);
       const Event& event = item.claimed->event;
-      Result answer = run_handlers(item);
+      Result answer = timed(sinks_.handling, *item.claimed, [&] { return run_handlers(item); });
       item.effects = executor_.compile(answer.effects, {event.id, event.correlation_id});
       item.response = std::move(answer.response);
     } catch (const EffectError& error) {
@@ -407,7 +469,7 @@ std::uint64_t Batch::settle(std::vector<Work>& work, std::span<const ClaimedEven
         break;
       case Work::State::held:
         ++result.held;
-        if (!was_waiting) postponed.push_back({&claimed, 0, std::nullopt, {}, {}});
+        if (!was_waiting) postponed.push_back({&claimed, 0, std::nullopt, {}, {}, claimed.suspect});
         break;
       case Work::State::failed: {
         const int attempts = claimed.attempts + 1;
@@ -424,7 +486,8 @@ std::uint64_t Batch::settle(std::vector<Work>& work, std::span<const ClaimedEven
             sinks_.warn("attempt " + std::to_string(attempts) + " of " +
                         std::to_string(attempts_allowed(claimed)) + " failed, next in " +
                         std::to_string(delay.count()) + " ms: " + item.error);
-          postponed.push_back({&claimed, attempts, delay, item.error, item.sqlstate});
+          postponed.push_back({&claimed, attempts, delay, item.error, item.sqlstate,
+                               step_ != nullptr && step_->attempted});
         }
         break;
       }

@@ -24,9 +24,11 @@
 #include "effects/outbox.hpp"
 #include "processor/declared_reads.hpp"
 #include "processor/handler_set.hpp"
+#include "processor/handler_watchdog.hpp"
 #include "processor/lane_marks.hpp"
 #include "processor/queue_store.hpp"
 #include "processor/retry_policy.hpp"
+#include "processor/suspects.hpp"
 #include "spillway/registry.hpp"
 #include "sse/broadcast.hpp"
 
@@ -46,6 +48,8 @@ struct BatchSinks {
   std::function<void(std::int64_t event_id, const Log&)> log;  // Log effects, after COMMIT
   std::function<void(const std::string& line)> warn;           // a failure, for the log
   std::function<void()> webhooks;                              // there are some, after COMMIT
+  SuspectsShared* suspects = nullptr;  // of this process; null: nothing is ever suspected
+  HandlerSlot* handling = nullptr;     // of this runner; null: nobody watches its handlers
 };
 
 struct BatchResult {
@@ -56,7 +60,8 @@ struct BatchResult {
   std::size_t held = 0;
   std::uint64_t xmin = 0;  // see QueueStore::arm
   bool scheduled_moved = false;
-  bool armed = false;  // inserts notify
+  bool armed = false;      // inserts notify
+  bool suspected = false;  // a step of the search for a suspect was made: look again
   enum class Outcome { committed, careful_next, again } outcome = Outcome::committed;
 };
 
@@ -69,6 +74,10 @@ class Batch {
   BatchResult run(std::span<const int> order, std::size_t lanes, std::size_t limit, bool careful);
 
  private:
+  // One transaction. `step`: under suspicion, only what it names. Puts the lanes that need such a
+  // step instead into suspected_lanes_.
+  BatchResult attempt(std::span<const int> order, std::size_t lanes, std::size_t limit,
+                      bool careful, const SuspectStep* step);
   // What runs for a type, in order.
   struct Handlers {
     std::vector<const Registration*> list;
@@ -86,6 +95,8 @@ class Batch {
     bool deterministic = false;
   };
 
+  void set_suspected_aside(OwnedLanes& owned);
+  bool note_suspected(const std::vector<ClaimedEvent>& waited);
   void take_registry();
   const Handlers& handlers_of(const std::string& type);
   void read_declared(std::vector<Work>& work, std::size_t begin, std::size_t end, bool careful);
@@ -116,6 +127,10 @@ class Batch {
   Outbox outbox_;
   std::vector<std::pair<std::int64_t, Log>> logs_;  // of the batch, for after its commit
   bool webhooks_ = false;                           // the batch wrote some
+  Suspects suspects_;
+  const SuspectStep* step_ = nullptr;  // the one in hand
+  std::vector<int> suspected_lanes_;
+  bool suspects_next_ = false;  // suspected lanes and the others take turns
   std::mt19937_64 random_;
   std::string defer_again_;  // SET CONSTRAINTS … DEFERRED for those that start so; careful only
   bool schema_suspect_ = false;  // a statement failed as if the schema had changed

@@ -14,7 +14,9 @@ const Statement own_lanes_sql{"sw_own_lanes", R"(
 SELECT l.lane, pg_snapshot_xmin(pg_current_snapshot()),
        (SELECT EXISTS (SELECT FROM spillway.waiting WHERE due_at <= now())),
        (SELECT EXISTS (SELECT FROM spillway.scheduled WHERE due_at <= now())),
-       (SELECT last_value = 1 FROM spillway.armed)
+       (SELECT last_value = 1 FROM spillway.armed),
+       CASE WHEN (SELECT EXISTS (SELECT FROM spillway.suspicion))
+            THEN EXISTS (SELECT FROM spillway.suspicion s WHERE s.lane = l.lane) ELSE false END
 FROM unnest($1::int[]) AS l(lane)
 WHERE pg_try_advisory_xact_lock($2::int, l.lane)
 LIMIT $3::int)"};
@@ -75,7 +77,7 @@ WITH heads AS MATERIALIZED (
                                 9223372036854775807)
     ORDER BY w.event_id LIMIT $2::int) follower
 )
-SELECT )" SPILLWAY_EVENT_COLUMNS R"(, w.lane, w.attempts
+SELECT )" SPILLWAY_EVENT_COLUMNS R"(, w.lane, w.attempts, w.suspect
 FROM (SELECT event_id FROM due ORDER BY event_id LIMIT $2::int) d
 JOIN spillway.waiting w ON w.event_id = d.event_id
 CROSS JOIN LATERAL (SELECT * FROM spillway.events WHERE events.id = d.event_id OFFSET 0) e
@@ -105,14 +107,15 @@ const Statement remove_from_waiting_sql{
     "sw_remove_from_waiting", "DELETE FROM spillway.waiting WHERE event_id = ANY ($1::bigint[])"};
 
 const Statement postpone_sql{"sw_postpone", R"(
-INSERT INTO spillway.waiting (event_id, lane, stream, attempts, due_at, error, sqlstate)
+INSERT INTO spillway.waiting (event_id, lane, stream, attempts, due_at, error, sqlstate, suspect)
 SELECT p.event_id, p.lane, p.stream, p.attempts,
-       clock_timestamp() + p.delay_ms * interval '1 millisecond', p.error, p.sqlstate
+       clock_timestamp() + p.delay_ms * interval '1 millisecond', p.error, p.sqlstate, p.suspect
 FROM unnest($1::bigint[], $2::smallint[], $3::text[], $4::smallint[], $5::bigint[], $6::text[],
-            $7::text[]) AS p(event_id, lane, stream, attempts, delay_ms, error, sqlstate)
+            $7::text[], $8::boolean[])
+     AS p(event_id, lane, stream, attempts, delay_ms, error, sqlstate, suspect)
 ON CONFLICT (event_id) DO UPDATE
 SET attempts = excluded.attempts, due_at = excluded.due_at, error = excluded.error,
-    sqlstate = excluded.sqlstate)"};
+    sqlstate = excluded.sqlstate, suspect = excluded.suspect)"};
 
 const Statement bury_sql{"sw_bury", R"(
 INSERT INTO spillway.dead_letters (event_id, error, sqlstate, attempts)
@@ -205,6 +208,7 @@ OwnedLanes QueueStore::own_lanes(std::span<const int> order, std::size_t most) {
     owned.waiting_due = rows.boolean(row, 2);
     owned.scheduled_due = rows.boolean(row, 3);
     owned.armed = rows.boolean(row, 4);
+    if (rows.boolean(row, 5)) owned.suspected.push_back(owned.lanes.back());
   }
   return owned;
 }
@@ -222,6 +226,7 @@ std::vector<ClaimedEvent> QueueStore::claim_waiting(std::span<const int> lanes, 
     events.push_back(event_of(rows, row));
     events.back().attempts = rows.integer<int>(row, event_columns + 1);
     events.back().event.attempt = events.back().attempts + 1;
+    events.back().suspect = rows.boolean(row, event_columns + 2);
   }
   return events;
 }
@@ -273,7 +278,7 @@ void QueueStore::remove_from_waiting(std::span<const std::int64_t> event_ids) {
 void QueueStore::postpone(std::span<const Postponed> events) {
   if (events.empty()) return;
   std::string id = "{", lane = "{", stream = "{", attempts = "{", delay = "{", error = "{",
-              sqlstate = "{";
+              sqlstate = "{", suspect = "{";
   for (const Postponed& postponed : events) {
     append_array_element(id, postponed.claimed->event.id);
     append_array_element(lane, postponed.claimed->lane);
@@ -288,11 +293,12 @@ void QueueStore::postpone(std::span<const Postponed> events) {
       append_null(delay);
     append_text_or_null(error, postponed.error);
     append_text_or_null(sqlstate, postponed.sqlstate);
+    append_array_element(suspect, postponed.suspect ? "t" : "f");
   }
-  for (std::string* array : {&id, &lane, &stream, &attempts, &delay, &error, &sqlstate})
+  for (std::string* array : {&id, &lane, &stream, &attempts, &delay, &error, &sqlstate, &suspect})
     *array += '}';
   session_.run(postpone_sql, {id.c_str(), lane.c_str(), stream.c_str(), attempts.c_str(),
-                              delay.c_str(), error.c_str(), sqlstate.c_str()});
+                              delay.c_str(), error.c_str(), sqlstate.c_str(), suspect.c_str()});
 }
 
 void QueueStore::bury(std::span<const Buried> events) {

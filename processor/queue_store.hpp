@@ -23,8 +23,6 @@ inline constexpr int lane_count = 8;  // spillway.lane_of
 // Class keys of the advisory locks, the same for every version: two versions must exclude each
 // other.
 inline constexpr int lane_lock_class = 0x53504c57;  // (class, lane), held for a batch's transaction
-inline constexpr int worker_lock_class =
-    0x53504c52;  // (class, runners * 2 + serves streams), shared
 inline constexpr int migrate_lock_class = 0x53504c4d;
 
 struct OwnedLanes {
@@ -32,7 +30,8 @@ struct OwnedLanes {
   std::uint64_t xmin = 0;    // of a snapshot older than any read that follows
   bool waiting_due = false;  // a failed event's next attempt is due (a hint, of any lane)
   bool scheduled_due = false;
-  bool armed = false;  // inserts notify
+  std::vector<int> suspected;  // of the lanes, those under suspicion (suspects.hpp)
+  bool armed = false;          // inserts notify
 };
 
 struct ClaimedEvent {
@@ -42,8 +41,9 @@ struct ClaimedEvent {
   std::string row;        // where the queue row is (ctid)
   int attempts = 0;       // failed ones so far
   std::optional<int> max_attempts;
-  bool held = false;    // another event of its stream waits: it must not run
-  std::string problem;  // payload or context that no handler can be given; else empty
+  bool held = false;     // another event of its stream waits: it must not run
+  bool suspect = false;  // it may have ended a process: it must run alone
+  std::string problem;   // payload or context that no handler can be given; else empty
 };
 
 struct Postponed {
@@ -52,6 +52,7 @@ struct Postponed {
   std::optional<std::chrono::milliseconds> delay;  // none: held back by an earlier event
   std::string error;
   std::string sqlstate;
+  bool suspect = false;
 };
 
 struct Buried {

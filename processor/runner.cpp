@@ -18,6 +18,9 @@ using std::chrono::steady_clock;
 // NOTIFY is a hint; this is the guarantee.
 constexpr milliseconds fallback_poll{1000};
 
+// A listener that cannot connect must not keep the others from working.
+constexpr milliseconds longest_registration{5000};
+
 // From this many events on, or at the second batch in a row, inserts need not notify any more.
 constexpr std::size_t busy_batch = 64;
 
@@ -50,6 +53,7 @@ void Runner::stop() {
 void Runner::run() {
   Backoff backoff;
   bool away = false;
+  await_registration();
   while (!stopping_) {
     try {
       PgConnection connection(shared_.target);
@@ -66,6 +70,14 @@ void Runner::run() {
       sleep(backoff.next());
     }
   }
+}
+
+// A process whose end nobody would notice could begin the same batch again and again.
+void Runner::await_registration() {
+  const auto begin = steady_clock::now();
+  while (!stopping_ && shared_.registered && !shared_.registered() &&
+         since(begin) < longest_registration)
+    shared_.wake->wait(shared_.wake->count(), milliseconds(5));
 }
 
 void Runner::sleep(milliseconds most) {
@@ -114,7 +126,7 @@ void Runner::work(PgConnection& connection) {
     troubles = 0;
     careful = false;
 
-    if (result.taken > 0) {
+    if (result.taken > 0 || result.suspected) {
       size.succeeded(result.taken, since(begin));
       shared_.counters->batches.fetch_add(1, std::memory_order_relaxed);
       shared_.counters->done.fetch_add(result.done, std::memory_order_relaxed);

@@ -36,6 +36,7 @@ struct RunnerShared {
   Wake* wake = nullptr;  // signalled when events may have come
   RunnerCounters* counters = nullptr;
   std::function<int()> live_runners;          // of all processes, at least 1
+  std::function<bool()> registered;           // others would notice this process's end
   std::function<void()> connection_was_lost;  // what was committed last is unknown
   std::function<void(const std::string&)> log;
   BatchOptions batch;
@@ -54,6 +55,7 @@ class Runner {
 
  private:
   void run();
+  void await_registration();
   void work(PgConnection& connection);
   void sleep(std::chrono::milliseconds most);
 

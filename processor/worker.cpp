@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 #include <signal.h>
 #include <spdlog/spdlog.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -17,6 +18,7 @@
 
 #include "processor/backoff.hpp"
 #include "processor/feed.hpp"
+#include "processor/handler_watchdog.hpp"
 #include "processor/http_api.hpp"
 #include "processor/listener.hpp"
 #include "processor/load_handlers.hpp"
@@ -25,6 +27,7 @@
 #include "processor/outbox_reader.hpp"
 #include "processor/outbox_replay.hpp"
 #include "processor/runner.hpp"
+#include "processor/suspects.hpp"
 #include "processor/webhook_sender.hpp"
 #include "sse/hub.hpp"
 #include "sse/server.hpp"
@@ -118,6 +121,13 @@ int wait_for_stop_signal(const std::function<void()>& reload) {
   }
 }
 
+void limit_memory(std::uint64_t bytes) {
+  if (bytes == 0) return;
+  const rlimit limit{bytes, bytes};
+  if (setrlimit(RLIMIT_DATA, &limit) != 0)
+    throw ConfigurationError("--memory-limit: the system allows no more than it gives already");
+}
+
 }  // namespace
 
 void block_signals() {
@@ -157,6 +167,7 @@ int run_worker(const WorkerOptions& options) {
         ": without authentication the server listens on loopback only; write --listen "
         "127.0.0.1:PORT, or --insecure if the network keeps strangers out");
 
+  limit_memory(options.memory_limit);
   auto loaded = std::make_shared<const Registry>();
   if (options.run_handlers) {
     loaded = load_handlers(options.handlers);
@@ -166,6 +177,7 @@ int run_worker(const WorkerOptions& options) {
           options.unhandled_is_dead ? "dead" : "done");
   }
 
+  const auto log = [](const std::string& line) { spdlog::warn("{}", hide_password(line)); };
   wait_for_database(options.target, options.connect_timeout);
   sse::Head head;
   {
@@ -175,9 +187,13 @@ int run_worker(const WorkerOptions& options) {
     check_schema_version(connection);
     if (options.serve_streams) head = OutboxReader(connection).line().head;
     check_reads(*loaded, connection);
+    if (options.run_handlers) {
+      if (options.previous)
+        await_end(connection, process_name(options.previous->pid), options.previous->how);
+      note_ended_workers(connection, log);
+    }
   }
 
-  const auto log = [](const std::string& line) { spdlog::warn("{}", hide_password(line)); };
   Wake events;
   Wake outbox;
   LaneMarks marks(lane_count);
@@ -190,7 +206,9 @@ int run_worker(const WorkerOptions& options) {
   std::optional<sse::Server> server;
   std::optional<Feed> feed;
   const int runner_count = options.run_handlers ? static_cast<int>(options.runners) : 0;
-  Listener listener({options.target, runner_count, options.serve_streams, log}, events, outbox);
+  const WorkerDescription self{runner_count, static_cast<int>(options.batch),
+                               options.serve_streams};
+  Listener listener({options.target, self, log}, events, outbox);
 
   std::uint16_t port = 0;
   if (options.serve_streams) {
@@ -225,7 +243,10 @@ int run_worker(const WorkerOptions& options) {
   const auto keep_up = [&upkeep](std::vector<MaintenanceTask> tasks) {
     std::move(tasks.begin(), tasks.end(), std::back_inserter(upkeep));
   };
-  if (options.run_handlers) keep_up(worker_upkeep());
+  if (options.run_handlers) {
+    keep_up(worker_upkeep());
+    keep_up({suspicion_upkeep(log)});
+  }
   if (options.serve_streams) keep_up(stream_upkeep());
   Maintenance maintenance(options.target, std::move(upkeep), log);
   maintenance.start();
@@ -243,6 +264,11 @@ int run_worker(const WorkerOptions& options) {
     webhooks.emplace(std::move(sender));
     webhooks->start();
   }
+
+  SuspectsShared suspects([&listener] { return listener.worker_id(); });
+  HandlerWatchdog watchdog(
+      {options.target, options.handler_timeout, static_cast<std::size_t>(runner_count), log});
+  watchdog.start();
 
   std::vector<std::unique_ptr<Runner>> runners;
   RunnerShared shared;
@@ -264,8 +290,13 @@ int run_worker(const WorkerOptions& options) {
   shared.sinks.warn = log;
   if (webhooks) shared.sinks.webhooks = [&webhooks] { webhooks->wake(); };
   shared.sinks.log = write_log_effect;
+  shared.sinks.suspects = &suspects;
+  shared.registered = [&listener] { return listener.worker_id() != 0; };
   shared.most_events = options.batch;
-  for (int i = 0; i < runner_count; ++i) runners.push_back(std::make_unique<Runner>(shared, i));
+  for (int i = 0; i < runner_count; ++i) {
+    shared.sinks.handling = &watchdog.slot(static_cast<std::size_t>(i));
+    runners.push_back(std::make_unique<Runner>(shared, i));
+  }
   for (auto& runner : runners) runner->start();
 
   if (!options.port_file.empty() && server) write_port_file(options.port_file, port);
@@ -284,6 +315,7 @@ int run_worker(const WorkerOptions& options) {
   const milliseconds patience = options.shutdown_timeout * 3 / 4;
   if (webhooks) webhooks->begin_stop(steady_clock::now() + patience);
   for (auto& runner : runners) runner->stop();
+  watchdog.stop();
   if (feed) feed->stop();
   if (api) api->stop();
   if (server) server->stop(patience);
