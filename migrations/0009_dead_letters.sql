@@ -28,6 +28,7 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 SET enable_seqscan = off SET jit = off AS $$
 DECLARE
   event_stream text;
+  ended_process boolean;
 BEGIN
   -- First, because this waits for a batch that has just handled the event, and whose verdict may be
   -- that it is dead.
@@ -37,15 +38,15 @@ BEGIN
   IF NOT FOUND THEN
     DELETE FROM spillway.dead_letters d USING spillway.events e
     WHERE d.event_id = retry.event_id AND e.id = d.event_id
-    RETURNING e.stream INTO event_stream;
+    RETURNING e.stream, d.suspect INTO event_stream, ended_process;
     IF NOT FOUND THEN
       RETURN false;
     END IF;
-    INSERT INTO spillway.waiting (event_id, lane, stream, attempts, due_at)
+    INSERT INTO spillway.waiting (event_id, lane, stream, attempts, due_at, suspect)
     VALUES (retry.event_id, spillway.lane_of(event_stream, retry.event_id), event_stream, 0,
-            clock_timestamp())
+            clock_timestamp(), ended_process)
     ON CONFLICT ON CONSTRAINT waiting_pkey DO UPDATE
-    SET attempts = 0, due_at = excluded.due_at, error = NULL, sqlstate = NULL;
+    SET attempts = 0, due_at = excluded.due_at, error = NULL, sqlstate = NULL, suspect = excluded.suspect;
   END IF;
   IF (SELECT last_value FROM spillway.armed) = 1 THEN
     PERFORM pg_notify('spillway_events', '');

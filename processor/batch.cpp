@@ -36,6 +36,7 @@ Batch::Batch(SqlSession& session, const HandlerSet& handlers, LaneMarks& marks,
       store_(session),
       handling_(session, handlers, handling_options()),
       outbox_(session),
+      suspects_(session, sinks_.suspects),
       random_(seed) {}
 
 HandlingOptions Batch::handling_options() {
@@ -43,6 +44,7 @@ HandlingOptions Batch::handling_options() {
   options.unhandled_is_dead = options_.unhandled_is_dead;
   options.lock_timeout = options_.lock_timeout;
   options.batch_timeout = options_.batch_timeout;
+  options.slot = sinks_.handling;
   options.failed = [this](std::vector<Work>& work, std::size_t at) { hold_followers(work, at); };
   return options;
 }
@@ -50,6 +52,26 @@ HandlingOptions Batch::handling_options() {
 BatchResult Batch::run(std::span<const int> order, std::size_t lanes, std::size_t limit,
                        bool careful) {
   BatchResult result;
+  {
+    const auto turn = suspects_.begin_batch();
+    result = attempt(order, lanes, limit, careful, nullptr);
+  }
+  if (suspected_lanes_.empty()) return result;
+  const std::vector<int> suspected = std::exchange(suspected_lanes_, {});
+  const Suspects::Prepared prepared =
+      suspects_.prepare(suspected, marks_, std::min(limit, most_suspects), options_.bytes);
+  if (prepared.step) {
+    result = attempt({&prepared.step->lane, 1}, 1, std::min(limit, most_suspects), true,
+                     &*prepared.step);
+  }
+  result.suspected = prepared.step || prepared.moved;
+  return result;
+}
+
+BatchResult Batch::attempt(std::span<const int> order, std::size_t lanes, std::size_t limit,
+                           bool careful, const SuspectStep* step) {
+  BatchResult result;
+  step_ = step;
   std::int64_t alone = 0;  // the event of a batch of one
   std::uint64_t xid = 0;
   handling_.begin();
@@ -58,19 +80,22 @@ BatchResult Batch::run(std::span<const int> order, std::size_t lanes, std::size_
   webhooks_ = false;
   store_.begin();
   try {
-    const OwnedLanes owned = store_.own_lanes(order, lanes);
-    result.lanes = owned.lanes.size();
+    OwnedLanes owned = store_.own_lanes(order, lanes);
     result.xmin = owned.xmin;
     result.armed = owned.armed;
     if (owned.schema_version > newest_schema_version()) {
       store_.rollback();
       throw newer_than_binary(owned.schema_version);
     }
+    if (step == nullptr && !owned.suspected.empty()) set_suspected_aside(owned);
+    result.lanes = owned.lanes.size();
     if (owned.lanes.empty()) {
       store_.rollback();
+      // Somebody else is looking at the lane of the step.
+      if (step != nullptr) result.outcome = BatchResult::Outcome::again;
       return result;
     }
-    if (owned.scheduled_due) {
+    if (owned.scheduled_due && step == nullptr) {
       store_.promote_scheduled();
       result.scheduled_moved = true;
     }
@@ -83,12 +108,26 @@ BatchResult Batch::run(std::span<const int> order, std::size_t lanes, std::size_
 
     std::vector<ClaimedEvent> waited;
     // Half of the batch at most, so that many retries at once leave room for what is new.
-    if (owned.waiting_due && !std::exchange(queue_only_, false))
+    if (step != nullptr) {  // exactly as it was prepared
+      if (owned.waiting_due) waited = store_.claim_waiting(owned.lanes, limit);
+    } else if (owned.waiting_due && !std::exchange(queue_only_, false)) {
       waited = store_.claim_waiting(owned.lanes, (limit + 1) / 2);
+    }
     QueueStore::QueueClaim queued;
     queued.cut = true;
     if (waited.size() < limit)
-      queued = claim_queue(owned, starts_of(claims), limit - waited.size());
+      queued = step != nullptr ? Suspects::claim_queue(store_, owned, starts_of(claims),
+                                                       limit - waited.size(), options_.bytes)
+                               : claim_queue(owned, starts_of(claims), limit - waited.size());
+    if (step != nullptr && !Suspects::keep(*step, waited, queued.events)) {
+      store_.rollback();
+      result.outcome = BatchResult::Outcome::again;
+      return result;
+    }
+    if (step == nullptr && suspects_.enabled() && note_suspected(waited)) {
+      store_.rollback();
+      return result;
+    }
     result.taken = waited.size() + queued.events.size();
     result.blocked = result.taken == 0 && queued.ranked_left;
 
@@ -105,16 +144,18 @@ BatchResult Batch::run(std::span<const int> order, std::size_t lanes, std::size_
         return a.claimed->event.id < b.claimed->event.id;
       });
       if (work.size() == 1) alone = work.front().claimed->event.id;
-      handling_.run(work, careful);
+      handling_.run(work, careful,
+                    step != nullptr && step->attempted ? &*step->attempted : nullptr);
       xid = settle(work, queued.events, result);
     }
+    if (step != nullptr) suspects_.settle(*step);
     store_.commit();
     result.waited_in_vain = handling_.waits_in_vain() > 0;
     // Many that wait for locks must not keep the new ones waiting.
     queue_only_ = result.waited_in_vain && !waited.empty();
 
     // With priorities what was read is not what was taken.
-    if (queued.ranked_left) claims.clear();
+    if (queued.ranked_left || step != nullptr) claims.clear();
     // Moving scheduled events gave the transaction its xid before the read.
     if (result.scheduled_moved) xid = 0;
     // Every owned lane counts, also those in which nothing was found.
@@ -171,6 +212,29 @@ QueueStore::QueueClaim Batch::claim_queue(const OwnedLanes& owned, const LaneSta
   return store_.claim_ranked(owned.lanes, starts, limit, options_.bytes, whose);
 }
 
+// Lanes under suspicion and those that are not take turns, so that neither waits for the other.
+void Batch::set_suspected_aside(OwnedLanes& owned) {
+  if (!suspects_.enabled()) return;
+  suspects_next_ = !suspects_next_ || owned.suspected.size() == owned.lanes.size();
+  if (suspects_next_) {
+    suspected_lanes_ = owned.suspected;
+    owned.lanes.clear();
+    return;
+  }
+  std::erase_if(owned.lanes, [&](int lane) {
+    return std::find(owned.suspected.begin(), owned.suspected.end(), lane) != owned.suspected.end();
+  });
+}
+
+// An event that ended a process must not run with others, even when its lane is long past that.
+bool Batch::note_suspected(const std::vector<ClaimedEvent>& waited) {
+  for (const ClaimedEvent& claimed : waited)
+    if (claimed.suspect && std::find(suspected_lanes_.begin(), suspected_lanes_.end(),
+                                     claimed.lane) == suspected_lanes_.end())
+      suspected_lanes_.push_back(claimed.lane);
+  return !suspected_lanes_.empty();
+}
+
 void Batch::hold_followers(std::vector<Work>& work, std::size_t failed) {
   const auto& stream = work[failed].claimed->event.stream;
   if (!stream || !holds_stream(work[failed])) return;
@@ -218,7 +282,7 @@ std::uint64_t Batch::settle(std::vector<Work>& work, std::span<const ClaimedEven
         break;
       case Work::State::held:
         ++result.held;
-        if (!was_waiting) postponed.push_back({&claimed, 0, std::nullopt, {}, {}});
+        if (!was_waiting) postponed.push_back({&claimed, 0, std::nullopt, {}, {}, claimed.suspect});
         break;
       case Work::State::failed: {
         const int attempts = claimed.attempts + 1;
@@ -228,7 +292,8 @@ std::uint64_t Batch::settle(std::vector<Work>& work, std::span<const ClaimedEven
           ++result.dead;
           if (was_waiting && !holds) left_waiting.push_back(claimed.event.id);
           if (sinks_.warn) sinks_.warn("dead letter: " + item.error);
-          buried.push_back({&claimed, attempts, item.error, item.sqlstate, holds});
+          buried.push_back({&claimed, attempts, item.error, item.sqlstate, holds,
+                            step_ != nullptr && step_->attempted});
         } else {
           ++result.retried;
           const double share = std::uniform_real_distribution<double>(0, 1)(random_);
@@ -238,7 +303,8 @@ std::uint64_t Batch::settle(std::vector<Work>& work, std::span<const ClaimedEven
             sinks_.warn("attempt " + std::to_string(attempts) + " of " +
                         std::to_string(attempts_allowed(claimed)) + " failed, next in " +
                         std::to_string(delay.count()) + " ms: " + item.error);
-          postponed.push_back({&claimed, attempts, delay, item.error, item.sqlstate});
+          postponed.push_back({&claimed, attempts, delay, item.error, item.sqlstate,
+                               step_ != nullptr && step_->attempted});
         }
         break;
       }

@@ -26,6 +26,7 @@
 #include "processor/lane_marks.hpp"
 #include "processor/queue_store.hpp"
 #include "processor/retry_policy.hpp"
+#include "processor/suspects.hpp"
 #include "sse/broadcast.hpp"
 
 namespace spillway {
@@ -48,6 +49,8 @@ struct BatchSinks {
   std::function<void(std::int64_t event_id, const Log&)> log;  // Log effects, after COMMIT
   std::function<void(const std::string& line)> warn;           // a failure, for the log
   std::function<void()> webhooks;                              // there are some, after COMMIT
+  SuspectsShared* suspects = nullptr;  // of this process; null: nothing is ever suspected
+  HandlerSlot* handling = nullptr;     // of this runner; null: nobody watches its handlers
 };
 
 struct BatchResult {
@@ -59,8 +62,9 @@ struct BatchResult {
   std::size_t lanes = 0;   // owned
   std::uint64_t xmin = 0;  // see QueueStore::arm
   bool scheduled_moved = false;
-  bool armed = false;    // inserts notify
-  bool blocked = false;  // nothing was taken, but another turn will take something
+  bool armed = false;      // inserts notify
+  bool blocked = false;    // nothing was taken, but another turn will take something
+  bool suspected = false;  // a step of the search for a suspect was made: look again
   // Somebody's lock was in the way, so what it took says nothing about the batch's size.
   bool waited_in_vain = false;
   enum class Outcome { committed, careful_next, again } outcome = Outcome::committed;
@@ -75,6 +79,12 @@ class Batch {
   BatchResult run(std::span<const int> order, std::size_t lanes, std::size_t limit, bool careful);
 
  private:
+  // One transaction. `step`: under suspicion, only what it names. Puts the lanes that need such a
+  // step instead into suspected_lanes_.
+  BatchResult attempt(std::span<const int> order, std::size_t lanes, std::size_t limit,
+                      bool careful, const SuspectStep* step);
+  void set_suspected_aside(OwnedLanes& owned);
+  bool note_suspected(const std::vector<ClaimedEvent>& waited);
   [[nodiscard]] HandlingOptions handling_options();
   QueueStore::QueueClaim claim_queue(const OwnedLanes& owned, const LaneStarts& starts,
                                      std::size_t limit);
@@ -94,6 +104,10 @@ class Batch {
   Outbox outbox_;
   std::vector<std::pair<std::int64_t, Log>> logs_;  // of the batch, for after its commit
   bool webhooks_ = false;                           // the batch wrote some
+  Suspects suspects_;
+  const SuspectStep* step_ = nullptr;  // the one in hand
+  std::vector<int> suspected_lanes_;
+  bool suspects_next_ = false;  // suspected lanes and the others take turns
   std::mt19937_64 random_;
   unsigned turn_ = 0;  // of claims with priorities
   int failures_in_a_row_ = 0;

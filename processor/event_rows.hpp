@@ -28,6 +28,7 @@ struct ClaimedEvent {
   bool held = false;       // another event of its stream waits: it must not run
   bool ranked = false;     // its row is in `ranked`, not in `queue`
   bool discarded = false;  // a dead letter that was given up: out of the line, not handled
+  bool suspect = false;    // it may have ended a process: it must run alone
   std::string problem;     // payload or context that no handler can be given; else empty
 };
 

@@ -58,7 +58,7 @@ void Handling::begin() {
   began_ = steady_clock::now();
 }
 
-void Handling::run(std::vector<Work>& work, bool careful) {
+void Handling::run(std::vector<Work>& work, bool careful, const std::string* attempted) {
   bool reads = false;
   for (Work& item : work) {
     item.handlers = &handlers_of(item.claimed->event.type);
@@ -73,8 +73,8 @@ void Handling::run(std::vector<Work>& work, bool careful) {
     segments = segments_of(inputs);
   }
   for (const auto& [begin, end] : segments) {
-    if (reads) read_declared(work, begin, end, careful);
-    handle(work, begin, end);
+    if (reads && attempted == nullptr) read_declared(work, begin, end, careful);
+    handle(work, begin, end, attempted);
     if (!options_.apply) continue;
     if (careful)
       apply_carefully(work, begin, end);
@@ -180,11 +180,16 @@ Result Handling::run_handlers(Work& work) {
   return all;
 }
 
-void Handling::handle(std::vector<Work>& work, std::size_t begin, std::size_t end) {
+void Handling::handle(std::vector<Work>& work, std::size_t begin, std::size_t end,
+                      const std::string* attempted) {
   last_statement_ = steady_clock::now();
   for (std::size_t i = begin; i < end; ++i) {
     Work& item = work[i];
     if (item.state != Work::State::ready) continue;
+    if (attempted != nullptr) {
+      fail(work, i, *attempted, {}, false);
+      continue;
+    }
     if (item.claimed->held) {
       item.state = Work::State::held;
       continue;
@@ -201,7 +206,7 @@ void Handling::handle(std::vector<Work>& work, std::size_t begin, std::size_t en
     try {
       if (!item.claimed->problem.empty()) throw EffectError(item.claimed->problem);
       const Event& event = item.claimed->event;
-      Result answer = run_handlers(item);
+      Result answer = timed(options_.slot, *item.claimed, [&] { return run_handlers(item); });
       for (const Effect& effect : answer.effects) ++item.asked[effect.index()];
       item.effects =
           executor_.compile(answer.effects, {event.id, event.correlation_id}, options_.kinds);

@@ -22,6 +22,7 @@
 #include "processor/declared_reads.hpp"
 #include "processor/event_rows.hpp"
 #include "processor/handler_set.hpp"
+#include "processor/handler_watchdog.hpp"
 #include "spillway/registry.hpp"
 
 namespace spillway {
@@ -53,6 +54,7 @@ struct HandlingOptions {
   // What the session's lock_timeout and statement_timeout are set to; 0: no limit.
   std::chrono::milliseconds lock_timeout{0};
   std::chrono::milliseconds batch_timeout{0};
+  HandlerSlot* slot = nullptr;  // says which event the handlers have; null: nobody watches them
   std::function<void(std::vector<Work>& work, std::size_t at)> failed;  // may hold later ones back
 };
 
@@ -66,7 +68,8 @@ class Handling {
   // `work`, in id order, with `claimed` set; afterwards each is done, held or failed (ready, where
   // nothing is to be applied). `failed` is called for each failure before anything of a later event
   // is applied.
-  void run(std::vector<Work>& work, bool careful);
+  // `attempted`: instead of running, each event fails with this: its attempt ended a process.
+  void run(std::vector<Work>& work, bool careful, const std::string* attempted = nullptr);
 
   // For the rest of the transaction: waits for locks, and `after_timeout` statements too, are cut
   // to a share of their limits, because some of it is likely to wait in vain.
@@ -88,7 +91,8 @@ class Handling {
   const TypeHandlers& handlers_of(const std::string& type);
   void read_declared(std::vector<Work>& work, std::size_t begin, std::size_t end, bool careful);
   Result run_handlers(Work& work);
-  void handle(std::vector<Work>& work, std::size_t begin, std::size_t end);
+  void handle(std::vector<Work>& work, std::size_t begin, std::size_t end,
+              const std::string* attempted);
   void apply_all(std::vector<Work>& work, std::size_t begin, std::size_t end);
   void apply_carefully(std::vector<Work>& work, std::size_t begin, std::size_t end);
   void apply_alone(std::vector<Work>& work, std::size_t at);

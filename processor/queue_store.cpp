@@ -16,7 +16,9 @@ SELECT l.lane, pg_snapshot_xmin(pg_current_snapshot()),
        (SELECT EXISTS (SELECT FROM spillway.scheduled WHERE due_at <= now())),
        (SELECT last_value = 1 FROM spillway.armed),
        (SELECT EXISTS (SELECT FROM spillway.ranked)),
-       (SELECT max(version) FROM spillway.migrations)
+       (SELECT max(version) FROM spillway.migrations),
+       CASE WHEN (SELECT EXISTS (SELECT FROM spillway.suspicion))
+            THEN EXISTS (SELECT FROM spillway.suspicion s WHERE s.lane = l.lane) ELSE false END
 FROM unnest($1::int[]) AS l(lane)
 WHERE pg_try_advisory_xact_lock($2::int, l.lane)
 LIMIT $3::int)"};
@@ -155,7 +157,7 @@ WITH heads AS MATERIALIZED (
                                 9223372036854775807)
     ORDER BY w.event_id LIMIT $2::int) follower
 )
-SELECT )" SPILLWAY_EVENT_COLUMNS R"(, w.lane, w.attempts, w.discarded
+SELECT )" SPILLWAY_EVENT_COLUMNS R"(, w.lane, w.attempts, w.discarded, w.suspect
 FROM (SELECT event_id FROM due ORDER BY event_id LIMIT $2::int) d
 JOIN spillway.waiting w ON w.event_id = d.event_id
 CROSS JOIN LATERAL (SELECT * FROM spillway.events WHERE events.id = d.event_id OFFSET 0) e
@@ -221,21 +223,22 @@ const Statement remove_from_waiting_sql{
     "sw_remove_from_waiting", "DELETE FROM spillway.waiting WHERE event_id = ANY ($1::bigint[])"};
 
 const Statement postpone_sql{"sw_postpone", R"(
-INSERT INTO spillway.waiting (event_id, lane, stream, attempts, due_at, error, sqlstate)
+INSERT INTO spillway.waiting (event_id, lane, stream, attempts, due_at, error, sqlstate, suspect)
 SELECT p.event_id, p.lane, p.stream, p.attempts,
-       clock_timestamp() + p.delay_ms * interval '1 millisecond', p.error, p.sqlstate
+       clock_timestamp() + p.delay_ms * interval '1 millisecond', p.error, p.sqlstate, p.suspect
 FROM unnest($1::bigint[], $2::smallint[], $3::text[], $4::smallint[], $5::bigint[], $6::text[],
-            $7::text[]) AS p(event_id, lane, stream, attempts, delay_ms, error, sqlstate)
+            $7::text[], $8::boolean[])
+     AS p(event_id, lane, stream, attempts, delay_ms, error, sqlstate, suspect)
 ON CONFLICT (event_id) DO UPDATE
 SET attempts = excluded.attempts, due_at = excluded.due_at, error = excluded.error,
-    sqlstate = excluded.sqlstate)"};
+    sqlstate = excluded.sqlstate, suspect = excluded.suspect)"};
 
 const Statement bury_sql{"sw_bury", R"(
-INSERT INTO spillway.dead_letters (event_id, error, sqlstate, attempts)
-SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::smallint[])
+INSERT INTO spillway.dead_letters (event_id, error, sqlstate, attempts, suspect)
+SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::smallint[], $5::boolean[])
 ON CONFLICT (event_id) DO UPDATE
 SET error = excluded.error, sqlstate = excluded.sqlstate, attempts = excluded.attempts,
-    failed_at = clock_timestamp())"};
+    suspect = excluded.suspect, failed_at = clock_timestamp())"};
 
 const Statement hold_for_ever_sql{"sw_hold_for_ever", R"(
 INSERT INTO spillway.waiting (event_id, lane, stream, attempts, due_at)
@@ -306,6 +309,7 @@ OwnedLanes QueueStore::own_lanes(std::span<const int> order, std::size_t most) {
     owned.armed = rows.boolean(row, 4);
     owned.ranked = rows.boolean(row, 5);
     owned.schema_version = rows.integer<int>(row, 6);
+    if (rows.boolean(row, 7)) owned.suspected.push_back(owned.lanes.back());
   }
   return owned;
 }
@@ -324,6 +328,7 @@ std::vector<ClaimedEvent> QueueStore::claim_waiting(std::span<const int> lanes, 
     events.back().attempts = rows.integer<int>(row, event_columns + 1);
     events.back().event.attempt = events.back().attempts + 1;
     events.back().discarded = rows.boolean(row, event_columns + 2);
+    events.back().suspect = rows.boolean(row, event_columns + 3);
   }
   return events;
 }
@@ -423,7 +428,7 @@ void QueueStore::remove_from_waiting(std::span<const std::int64_t> event_ids) {
 void QueueStore::postpone(std::span<const Postponed> events) {
   if (events.empty()) return;
   std::string id = "{", lane = "{", stream = "{", attempts = "{", delay = "{", error = "{",
-              sqlstate = "{";
+              sqlstate = "{", suspect = "{";
   for (const Postponed& postponed : events) {
     append_array_element(id, postponed.claimed->event.id);
     append_array_element(lane, postponed.claimed->lane);
@@ -438,24 +443,27 @@ void QueueStore::postpone(std::span<const Postponed> events) {
       append_null(delay);
     append_text_or_null(error, postponed.error);
     append_text_or_null(sqlstate, postponed.sqlstate);
+    append_array_element(suspect, postponed.suspect ? "t" : "f");
   }
-  for (std::string* array : {&id, &lane, &stream, &attempts, &delay, &error, &sqlstate})
+  for (std::string* array : {&id, &lane, &stream, &attempts, &delay, &error, &sqlstate, &suspect})
     *array += '}';
   session_.run(postpone_sql, {id.c_str(), lane.c_str(), stream.c_str(), attempts.c_str(),
-                              delay.c_str(), error.c_str(), sqlstate.c_str()});
+                              delay.c_str(), error.c_str(), sqlstate.c_str(), suspect.c_str()});
 }
 
 void QueueStore::bury(std::span<const Buried> events) {
   if (events.empty()) return;
-  std::string id = "{", error = "{", sqlstate = "{", attempts = "{";
+  std::string id = "{", error = "{", sqlstate = "{", attempts = "{", suspect = "{";
   for (const Buried& buried : events) {
     append_array_element(id, buried.claimed->event.id);
     append_array_element(error, buried.error);
     append_text_or_null(sqlstate, buried.sqlstate);
     append_array_element(attempts, std::min(buried.attempts, 32767));
+    append_array_element(suspect, buried.suspect ? "t" : "f");
   }
-  for (std::string* array : {&id, &error, &sqlstate, &attempts}) *array += '}';
-  session_.run(bury_sql, {id.c_str(), error.c_str(), sqlstate.c_str(), attempts.c_str()});
+  for (std::string* array : {&id, &error, &sqlstate, &attempts, &suspect}) *array += '}';
+  session_.run(bury_sql,
+               {id.c_str(), error.c_str(), sqlstate.c_str(), attempts.c_str(), suspect.c_str()});
 
   std::string held = "{", lane = "{", stream = "{", tried = "{";
   for (const Buried& buried : events) {

@@ -32,8 +32,9 @@ struct OwnedLanes {
   std::uint64_t xmin = 0;    // of a snapshot older than any read that follows
   bool waiting_due = false;  // a failed event's next attempt is due (a hint, of any lane)
   bool scheduled_due = false;
-  bool armed = false;   // inserts notify
-  bool ranked = false;  // there are events with a priority (a hint, of any lane)
+  bool armed = false;          // inserts notify
+  bool ranked = false;         // there are events with a priority (a hint, of any lane)
+  std::vector<int> suspected;  // of the lanes, those under suspicion (suspects.hpp)
   int schema_version = 0;
 };
 
@@ -53,6 +54,7 @@ struct Postponed {
   std::optional<std::chrono::milliseconds> delay;  // none: held back by an earlier event
   std::string error;
   std::string sqlstate;
+  bool suspect = false;
 };
 
 struct Buried {
@@ -61,6 +63,7 @@ struct Buried {
   std::string error;
   std::string sqlstate;
   bool holds_stream = false;  // until spillway.retry() or discard()
+  bool suspect = false;       // it has ended a process
 };
 
 class QueueStore {

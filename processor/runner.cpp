@@ -20,6 +20,9 @@ using std::chrono::steady_clock;
 // times.
 constexpr int longest_blocked = 64;
 
+// A listener that cannot connect must not keep the others from working.
+constexpr milliseconds longest_registration{5000};
+
 milliseconds since(steady_clock::time_point begin) {
   return std::chrono::duration_cast<milliseconds>(steady_clock::now() - begin);
 }
@@ -49,6 +52,7 @@ void Runner::stop() {
 void Runner::run() {
   Backoff backoff;
   bool away = false;
+  await_registration();
   while (!stopping_) {
     try {
       PgConnection connection(shared_.target);
@@ -69,6 +73,14 @@ void Runner::run() {
       sleep(backoff.next());
     }
   }
+}
+
+// A process whose end nobody would notice could begin the same batch again and again.
+void Runner::await_registration() {
+  const auto begin = steady_clock::now();
+  while (!stopping_ && shared_.registered && !shared_.registered() &&
+         since(begin) < longest_registration)
+    shared_.wake->wait(shared_.wake->count(), milliseconds(5));
 }
 
 void Runner::sleep(milliseconds most) {
@@ -112,7 +124,7 @@ void Runner::work(PgConnection& connection) {
     careful = false;
 
     if (result.taken > 0) {
-      if (!result.waited_in_vain) size.succeeded(result.taken, since(begin));
+      if (!result.waited_in_vain && !result.suspected) size.succeeded(result.taken, since(begin));
       shared_.counters->batches.fetch_add(1, std::memory_order_relaxed);
       shared_.counters->done.fetch_add(result.done, std::memory_order_relaxed);
       shared_.counters->retried.fetch_add(result.retried, std::memory_order_relaxed);
@@ -121,7 +133,8 @@ void Runner::work(PgConnection& connection) {
     blocked = result.blocked ? blocked + 1 : 0;
     if (blocked > 0 && blocked < longest_blocked) continue;
     const IdleProtocol::Next next =
-        idle.after({result.taken, result.lanes == lane_count, result.armed, result.xmin});
+        idle.after({result.suspected ? std::max<std::size_t>(1, result.taken) : result.taken,
+                    result.lanes == lane_count, result.armed, result.xmin});
     switch (next.step) {
       case IdleProtocol::Step::look:
         break;

@@ -39,6 +39,7 @@ struct RunnerShared {
   Wake* wake = nullptr;  // signalled when events may have come
   RunnerCounters* counters = nullptr;
   std::function<int()> live_runners;          // of all processes, at least 1
+  std::function<bool()> registered;           // others would notice this process's end
   std::function<void()> connection_was_lost;  // what was committed last is unknown
   // No waiting can mend it (SchemaVersionError, PoolerError): the process has to end.
   std::function<void(std::exception_ptr)> give_up;
@@ -60,6 +61,7 @@ class Runner {
 
  private:
   void run();
+  void await_registration();
   void work(PgConnection& connection);
   void sleep(std::chrono::milliseconds most);
 

@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 #include <signal.h>
 #include <spdlog/spdlog.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -19,6 +20,7 @@
 
 #include "processor/backoff.hpp"
 #include "processor/feed.hpp"
+#include "processor/handler_watchdog.hpp"
 #include "processor/http_api.hpp"
 #include "processor/listener.hpp"
 #include "processor/load_handlers.hpp"
@@ -29,6 +31,7 @@
 #include "processor/outbox_replay.hpp"
 #include "processor/runner.hpp"
 #include "processor/schedules.hpp"
+#include "processor/suspects.hpp"
 #include "processor/webhook_sender.hpp"
 #include "sse/hub.hpp"
 #include "sse/server.hpp"
@@ -145,6 +148,13 @@ int wait_for_stop_signal(const std::function<void()>& reload, const StopReason& 
   }
 }
 
+void limit_memory(std::uint64_t bytes) {
+  if (bytes == 0) return;
+  const rlimit limit{bytes, bytes};
+  if (setrlimit(RLIMIT_DATA, &limit) != 0)
+    throw ConfigurationError("--memory-limit: the system allows no more than it gives already");
+}
+
 }  // namespace
 
 void block_signals() {
@@ -184,6 +194,7 @@ int run_worker(const WorkerOptions& options) {
         ": without authentication the server listens on loopback only; write --listen "
         "127.0.0.1:PORT, or --insecure if the network keeps strangers out");
 
+  limit_memory(options.memory_limit);
   auto loaded = std::make_shared<const Registry>();
   if (options.run_handlers) {
     loaded = load_handlers(options.handlers);
@@ -193,6 +204,7 @@ int run_worker(const WorkerOptions& options) {
           options.unhandled_is_dead ? "dead" : "done");
   }
 
+  const auto log = [](const std::string& line) { spdlog::warn("{}", hide_password(line)); };
   wait_for_database(options.target, options.connect_timeout);
   sse::Head head;
   {
@@ -205,9 +217,13 @@ int run_worker(const WorkerOptions& options) {
     check_schema_version(connection);
     if (options.serve_streams) head = OutboxReader(connection).line().head;
     check_reads(*loaded, connection);
+    if (options.run_handlers) {
+      if (options.previous)
+        await_end(connection, process_name(options.previous->pid), options.previous->how);
+      note_ended_workers(connection, log);
+    }
   }
 
-  const auto log = [](const std::string& line) { spdlog::warn("{}", hide_password(line)); };
   Wake events;
   Wake outbox;
   LaneMarks marks(lane_count);
@@ -263,6 +279,7 @@ int run_worker(const WorkerOptions& options) {
   if (options.run_handlers) {
     keep_up(schedule_upkeep(log));
     keep_up(worker_upkeep(options.batch_timeout));
+    keep_up({suspicion_upkeep(log)});
   }
   if (options.serve_streams) keep_up(stream_upkeep());
   keep_up(retention_upkeep(options.retention));
@@ -282,6 +299,11 @@ int run_worker(const WorkerOptions& options) {
     webhooks.emplace(std::move(sender));
     webhooks->start();
   }
+
+  SuspectsShared suspects([&listener] { return listener.worker_id(); });
+  HandlerWatchdog watchdog(
+      {options.target, options.handler_timeout, static_cast<std::size_t>(runner_count), log});
+  watchdog.start();
 
   std::vector<std::unique_ptr<Runner>> runners;
   RunnerShared shared;
@@ -309,8 +331,13 @@ int run_worker(const WorkerOptions& options) {
   shared.sinks.warn = log;
   if (webhooks) shared.sinks.webhooks = [&webhooks] { webhooks->wake(); };
   shared.sinks.log = write_log_effect;
+  shared.sinks.suspects = &suspects;
+  shared.registered = [&listener] { return listener.worker_id() != 0; };
   shared.most_events = options.batch;
-  for (int i = 0; i < runner_count; ++i) runners.push_back(std::make_unique<Runner>(shared, i));
+  for (int i = 0; i < runner_count; ++i) {
+    shared.sinks.handling = &watchdog.slot(static_cast<std::size_t>(i));
+    runners.push_back(std::make_unique<Runner>(shared, i));
+  }
   for (auto& runner : runners) runner->start();
 
   if (!options.port_file.empty() && server) write_port_file(options.port_file, port);
@@ -332,6 +359,7 @@ int run_worker(const WorkerOptions& options) {
   const milliseconds patience = options.shutdown_timeout * 3 / 4;
   if (webhooks) webhooks->begin_stop(steady_clock::now() + patience);
   for (auto& runner : runners) runner->stop();
+  watchdog.stop();
   if (feed) feed->stop();
   if (api) api->stop();
   if (server) server->stop(patience);

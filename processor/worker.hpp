@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -51,6 +52,14 @@ struct WorkerOptions {
   std::chrono::milliseconds lock_timeout{10'000};
   std::chrono::milliseconds batch_timeout{60'000};
   std::chrono::milliseconds shutdown_timeout{10'000};
+  std::chrono::milliseconds handler_timeout{10'000};  // 0: handlers are not watched
+  std::uint64_t memory_limit = 0;                     // bytes of data (RLIMIT_DATA); 0: none
+  // The process that this one replaces, and how it ended ("was ended by SIGSEGV").
+  struct Previous {
+    int pid = 0;
+    std::string how;
+  };
+  std::optional<Previous> previous;
   std::chrono::milliseconds connect_timeout{10'000};
   std::size_t log_bytes = 64u << 20;  // frames kept in memory
   RetentionOptions retention;

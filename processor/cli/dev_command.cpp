@@ -35,10 +35,10 @@ class FolderLock {
 
 class StopAtEnd {
  public:
-  explicit StopAtEnd(PrivatePostgres& postgres) : postgres_(postgres) {}
+  explicit StopAtEnd(PrivatePostgres& postgres) : postgres_(&postgres) {}
   ~StopAtEnd() {
     try {
-      postgres_.stop();
+      if (postgres_ != nullptr) postgres_->stop();
     } catch (const std::exception& error) {
       std::cerr << "spillway: " << error.what() << '\n';
     }
@@ -46,8 +46,10 @@ class StopAtEnd {
   StopAtEnd(const StopAtEnd&) = delete;
   StopAtEnd& operator=(const StopAtEnd&) = delete;
 
+  void leave_it() { postgres_ = nullptr; }
+
  private:
-  PrivatePostgres& postgres_;
+  PrivatePostgres* postgres_;
 };
 
 struct Options {
@@ -63,7 +65,7 @@ int dev(const Options& options) {
   std::filesystem::create_directories(folder);
   const FolderLock lock(folder);
   PrivatePostgres postgres(folder);
-  const StopAtEnd stop(postgres);
+  StopAtEnd stop(postgres);
   postgres.start();
   std::ofstream(folder / "database_url") << postgres.url() << '\n';
 
@@ -75,6 +77,9 @@ int dev(const Options& options) {
     std::cout << invitation(worker.host, port, postgres.url(), options.run.hint)
               << "DATABASE_URL=" << postgres.url() << std::endl;
   };
+  if (const auto code = become_supervised(options.run, worker)) return *code;
+  // The server, and what is to become of it, stays with the supervisor.
+  if (options.run.supervised) stop.leave_it();
   return run_worker(worker);
 }
 

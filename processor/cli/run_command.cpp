@@ -28,6 +28,7 @@ void add_run(CLI::App& app, Action& action) {
         if (!options->run.hint.empty())
           std::cout << invitation(host, port, shown, options->run.hint) << std::flush;
       };
+      if (const auto code = become_supervised(options->run, worker)) return *code;
       return run_worker(worker);
     };
   });

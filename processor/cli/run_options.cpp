@@ -4,6 +4,7 @@
 #include <stdexcept>
 
 #include "processor/cli/commands.hpp"
+#include "processor/cli/supervise.hpp"
 
 namespace spillway::cli {
 namespace {
@@ -18,6 +19,7 @@ std::optional<std::int64_t> parse_count(const std::string& text) {
                              ": write a number, 1000 at least, or forever");
   return count;
 }
+constexpr std::uint64_t least_memory = 256u << 20;  // below it the worker itself would not start
 
 }  // namespace
 
@@ -67,6 +69,16 @@ void RunOptions::add_to(CLI::App& command) {
       ->capture_default_str();
   command.add_option("--shutdown-timeout", shutdown_timeout, "How long SIGTERM may take")
       ->capture_default_str();
+  command
+      .add_option("--handler-timeout", handler_timeout,
+                  "A handler that takes longer ends the process, and its event fails; 0 never")
+      ->capture_default_str();
+  command
+      .add_option("--memory-limit", memory_limit,
+                  "Memory this process may use, e.g. 2G; a handler that wants more fails")
+      ->transform(CLI::AsSizeValue(false));
+  command.add_flag("--supervise", supervised,
+                   "Start the worker again when it ends uncleanly, from a process of its own");
   command
       .add_option("--connect-timeout", connect_timeout,
                   "How long to wait for the database at start")
@@ -167,6 +179,15 @@ WorkerOptions RunOptions::worker_options(PgTarget target) const {
     throw ConfigurationError("--batch-timeout " + batch_timeout +
                              ": write more than --lock-timeout, which is " + lock_timeout);
   options.shutdown_timeout = parse_duration(shutdown_timeout, "--shutdown-timeout");
+  options.handler_timeout = parse_duration(handler_timeout, "--handler-timeout");
+  if (options.handler_timeout.count() > 0 &&
+      options.handler_timeout < std::chrono::milliseconds(50))
+    throw ConfigurationError("--handler-timeout " + handler_timeout +
+                             ": 50ms at least, or 0 for none");
+  if (memory_limit > 0 && memory_limit < least_memory)
+    throw ConfigurationError("--memory-limit " + std::to_string(memory_limit) +
+                             ": 256M at least; write e.g. 512M or 2G");
+  options.memory_limit = memory_limit;
   options.connect_timeout = parse_duration(connect_timeout, "--connect-timeout");
   options.retry_hint = parse_duration(sse_retry, "--sse-retry");
   options.heartbeat =
@@ -198,6 +219,23 @@ WorkerOptions RunOptions::worker_options(PgTarget target) const {
   options.retention.events = parse_age(keep_events, "--keep-events");
   options.retention.webhooks = parse_age(keep_webhooks, "--keep-webhooks");
   return options;
+}
+
+std::optional<int> become_supervised(const RunOptions& run, WorkerOptions& worker) {
+  if (!run.supervised) return std::nullopt;
+  const Supervision supervision = supervise(worker.shutdown_timeout);
+  if (supervision.exit_code) return supervision.exit_code;
+  if (supervision.previous)
+    worker.previous = {supervision.previous->pid, describe(*supervision.previous)};
+  // A free port stays the same one, so that clients find it again.
+  if (const std::uint16_t port = supervision.shared->port; port != 0) worker.port = port;
+  worker.ready = [shared = supervision.shared, first = !supervision.previous.has_value(),
+                  ready = std::move(worker.ready)](std::uint16_t port) {
+    shared->port = port;
+    shared->ready = true;
+    if (first && ready) ready(port);
+  };
+  return std::nullopt;
 }
 
 std::string invitation(const std::string& host, std::uint16_t port, const std::string& shown_url,

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -24,6 +26,9 @@ struct RunOptions {
   std::string lock_timeout = "10s";
   std::string batch_timeout = "1m";
   std::string shutdown_timeout = "10s";
+  std::string handler_timeout = "10s";
+  std::uint64_t memory_limit = 0;
+  bool supervised = false;
   std::string connect_timeout = "10s";
   std::string sse_retry = "2s";
   std::string heartbeat = "15s";
@@ -46,6 +51,11 @@ struct RunOptions {
   // Throws ConfigurationError for what is not understood.
   [[nodiscard]] WorkerOptions worker_options(PgTarget target) const;
 };
+
+// With --supervise: becomes a supervisor and its workers. In the supervisor, which comes back only
+// at the end, the exit code; in a worker, and without --supervise, nothing: go on, with these
+// options.
+[[nodiscard]] std::optional<int> become_supervised(const RunOptions& run, WorkerOptions& worker);
 
 // What is printed once everything runs: the address, and a psql line that makes something happen.
 [[nodiscard]] std::string invitation(const std::string& host, std::uint16_t port,

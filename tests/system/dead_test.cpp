@@ -1,6 +1,8 @@
 // Dead letters with real workers: `spillway dead`, and streams that are held.
 #include <gtest/gtest.h>
 
+#include <random>
+
 #include <algorithm>
 #include <nlohmann/json.hpp>
 #include <sstream>

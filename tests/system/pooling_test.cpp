@@ -7,7 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "tests/support/pgbouncer.hpp"
-#include "tests/system/subscriber.hpp"
+#include "tests/support/subscriber.hpp"
 #include "tests/system/support.hpp"
 
 namespace spillway::test {

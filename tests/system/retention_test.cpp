@@ -4,7 +4,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "tests/system/subscriber.hpp"
+#include "tests/support/subscriber.hpp"
 #include "tests/system/support.hpp"
 
 namespace spillway::test {

@@ -1,6 +1,8 @@
 // Schedules under real workers: whoever of them has a tick, it makes one event.
 #include <gtest/gtest.h>
+
 #include <signal.h>
+#include <random>
 
 #include <nlohmann/json.hpp>
 
