@@ -115,13 +115,16 @@ void Runner::work(PgConnection& connection) {
     const auto begin = steady_clock::now();
     const BatchResult result = batch.run(order, lanes, size.next(), careful);
     if (result.outcome != BatchResult::Outcome::committed) {
-      if (!result.waited_in_vain) size.failed(result.taken);
+      // What the fast way cannot do, the careful way does as a whole.
+      const bool as_a_whole = careful || result.outcome == BatchResult::Outcome::again;
+      if (as_a_whole && !result.waited_in_vain) size.failed(result.taken);
       careful = result.outcome == BatchResult::Outcome::careful_next;
       if (++troubles > 3) sleep(std::min(milliseconds(1000), milliseconds(10) * troubles));
       continue;
     }
     troubles = 0;
-    careful = false;
+    // Where many fail the next ones are likely to, and being careful costs little where none does.
+    careful = careful && (result.retried + result.dead) * 16 > result.taken;
 
     if (result.taken > 0) {
       if (!result.waited_in_vain && !result.suspected) size.succeeded(result.taken, since(begin));

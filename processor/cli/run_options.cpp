@@ -184,6 +184,11 @@ WorkerOptions RunOptions::worker_options(PgTarget target) const {
       options.handler_timeout < std::chrono::milliseconds(50))
     throw ConfigurationError("--handler-timeout " + handler_timeout +
                              ": 50ms at least, or 0 for none");
+  if (options.handler_timeout.count() > 0 &&
+      options.batch_timeout < options.handler_timeout + std::chrono::seconds(1))
+    throw ConfigurationError("--batch-timeout " + batch_timeout +
+                             ": write a second more than --handler-timeout, which is " +
+                             handler_timeout + ", at least");
   if (memory_limit > 0 && memory_limit < least_memory)
     throw ConfigurationError("--memory-limit " + std::to_string(memory_limit) +
                              ": 256M at least; write e.g. 512M or 2G");
