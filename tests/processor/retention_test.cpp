@@ -400,7 +400,7 @@ TEST_F(Broadcasts, KeepDensePositionsWhilePartitionsComeAndGo) {
         }
       });
     for (auto& thread : writing) thread.join();
-    EXPECT_TRUE(eventually([&] { return floor() >= writers * rounds * 50 - 2000; }));
+    EXPECT_TRUE(eventually([&] { return floor() >= writers * rounds * 50 / 2; })) << partitions();
     stop = true;
   }
   EXPECT_EQ(problems, 0);
