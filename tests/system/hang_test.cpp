@@ -38,18 +38,20 @@ Poison ends_by(const std::string& how) {
 
 // 200 good events, most of them in streams, and the poison in the middle of the poison's stream.
 // One transaction, so that all of it is claimed together. Returns the poison's id.
-std::string enqueue(Database& database, const Poison& poison) {
+std::string enqueue(Database& database, const Poison& poison, bool with_priorities = false) {
   std::string values;
-  const auto add = [&](const std::string& type, const std::string& stream, const json& payload) {
+  const auto add = [&](const std::string& type, const std::string& stream, const json& payload,
+                       int priority) {
     values += (values.empty() ? "(" : ",(") + sql_quoted(type) + "," + stream + "," +
-              sql_quoted(payload.dump()) + ")";
+              sql_quoted(payload.dump()) + "," + std::to_string(with_priorities ? priority : 0) +
+              ")";
   };
   for (int n = 1; n <= good_count; ++n) {
     add("Good", n % 4 == 0 ? "NULL" : "'s" + std::to_string(n % streams) + "'",
-        {{"do", good_steps(n)}, {"n", n}});
-    if (n == good_count / 2) add(poison.type, "'s1'", poison.payload);
+        {{"do", good_steps(n)}, {"n", n}}, n % 5 - 2);
+    if (n == good_count / 2) add(poison.type, "'s1'", poison.payload, 9);
   }
-  database.query("INSERT INTO spillway.events (type, stream, payload) VALUES " + values);
+  database.query("INSERT INTO spillway.events (type, stream, payload, priority) VALUES " + values);
   return database.value("SELECT id FROM spillway.events WHERE type <> 'Good'");
 }
 
@@ -200,6 +202,17 @@ TEST(Hangs, two_poisons_of_two_streams_are_both_found) {
             2);
   EXPECT_EQ(database.number("SELECT count(*) FROM spillway.dead_letters"), 2);
   EXPECT_EQ(worker.stop(), 0);
+}
+
+TEST(Hangs, an_event_with_a_priority_is_found_too) {
+  Database database;
+  database.query(tables);
+  const std::string poison = enqueue(database, ends_by("segfault"), true);
+  Worker worker(database.url(), with_library({"--supervise"}));
+  ASSERT_TRUE(eventually([&] { return drained(database); }, 60s)) << worker.process().errors();
+  expect_poison_alone_is_dead(database, poison, while_handled);
+  EXPECT_TRUE(eventually([&] { return no_suspicion(database); }));
+  EXPECT_EQ(worker.stop(), 0) << worker.process().errors();
 }
 
 TEST(Hangs, a_scheduled_event_is_found_too) {
