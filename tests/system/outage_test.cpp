@@ -155,46 +155,52 @@ TEST_F(Outage, that_loses_commits_does_not_hide_later_events) {
                  " SET synchronous_commit = off");
   worker.emplace(database.url(), std::vector<std::string>{"--handlers", comments_library()});
   worker->wait_until_ready();  // with sessions that have the new setting
-  PgConnection session(database.target());
-  session.exec("CHECKPOINT");
-  // From here on what is committed stays in memory, until this process is killed and the server
-  // with it.
-  const std::string wal_writer_is = " FROM pg_stat_activity WHERE backend_type = 'walwriter'";
-  const auto wal_writer =
-      static_cast<pid_t>(session.exec("SELECT pid" + wal_writer_is).integer(0, 0));
-  ASSERT_TRUE(eventually([&] {  // asleep, so that it holds no lock
-    kill(wal_writer, SIGSTOP);
-    if (session.exec("SELECT wait_event" + wal_writer_is).string(0, 0) == "WalWriterMain")
-      return true;
-    kill(wal_writer, SIGCONT);
-    return false;
-  }));
   const auto insert = [](const std::string& name) {
     return "INSERT INTO spillway.events (type, stream, payload) SELECT 'CommentAdded', 'item:' || "
            "n,"
            " jsonb_build_object('comment_id', '" +
            name + "' || n, 'item_id', '1', 'text', 'hi') FROM generate_series(1, 20) n";
   };
-  for (int n = 0; n < 40; ++n) {
-    session.exec(insert("lost" + std::to_string(n) + "-"));
-    EXPECT_TRUE(eventually([&] { return drained(database); }));
+  std::string epoch;
+  long long drawn = 0;
+  long long again = 0;
+  // Whatever makes the server write its log meanwhile (a page that must go, a file that is dropped)
+  // leaves nothing to be lost; then once more.
+  for (int attempt = 0; attempt < 5 && again >= drawn; ++attempt) {
+    PgConnection session(database.target());
+    session.exec("CHECKPOINT");
+    // From here on what is committed stays in memory, until this process is killed and the server
+    // with it.
+    const std::string wal_writer_is = " FROM pg_stat_activity WHERE backend_type = 'walwriter'";
+    const auto wal_writer =
+        static_cast<pid_t>(session.exec("SELECT pid" + wal_writer_is).integer(0, 0));
+    ASSERT_TRUE(eventually([&] {  // asleep, so that it holds no lock
+      kill(wal_writer, SIGSTOP);
+      if (session.exec("SELECT wait_event" + wal_writer_is).string(0, 0) == "WalWriterMain")
+        return true;
+      kill(wal_writer, SIGCONT);
+      return false;
+    }));
+    for (int n = 0; n < 40; ++n) {
+      session.exec(insert("lost" + std::to_string(attempt) + "-" + std::to_string(n) + "-"));
+      EXPECT_TRUE(eventually([&] { return drained(database); }));
+    }
+    epoch = database.value("SELECT epoch FROM spillway.stream_head");
+    drawn = session.exec("SELECT last_value FROM spillway.queue_seq").integer(0, 0);
+    EXPECT_GE(drawn, 800);
+    ASSERT_EQ(kill(wal_writer, SIGKILL), 0);
+    ASSERT_TRUE(eventually(
+        [&] {
+          try {
+            PgConnection fresh(database.target());
+            again = fresh.exec("SELECT last_value FROM spillway.queue_seq").integer(0, 0);
+            return true;
+          } catch (const ConnectionLost&) {
+            return false;
+          }
+        },
+        60s));
   }
-  const std::string epoch = database.value("SELECT epoch FROM spillway.stream_head");
-  const auto drawn = session.exec("SELECT last_value FROM spillway.queue_seq").integer(0, 0);
-  EXPECT_GE(drawn, 800);
-  ASSERT_EQ(kill(wal_writer, SIGKILL), 0);
-  long long again = drawn;
-  ASSERT_TRUE(eventually(
-      [&] {
-        try {
-          PgConnection fresh(database.target());
-          again = fresh.exec("SELECT last_value FROM spillway.queue_seq").integer(0, 0);
-          return true;
-        } catch (const ConnectionLost&) {
-          return false;
-        }
-      },
-      60s));
   ASSERT_LT(again, drawn) << "nothing was lost, so nothing is tested";
   insist([&] { return database.query(insert("new")); });
   EXPECT_TRUE(eventually([&] {
