@@ -110,14 +110,14 @@ TEST(SuspectGroup, fails_an_event_that_has_had_its_attempt_and_nothing_with_it) 
 
 TEST(SuspectsShared, a_step_waits_for_the_batches_and_keeps_others_from_beginning) {
   SuspectsShared shared([] { return 1; });
-  std::optional<SuspectsShared::Turn> first = shared.begin_batch();
-  std::optional<SuspectsShared::Turn> second = shared.begin_batch();
+  SuspectsShared::Turn first = shared.begin_batch();
+  SuspectsShared::Turn second = shared.begin_batch();
   EXPECT_FALSE(shared.begin_step(1ms));
-  first.reset();
+  first = {};
   EXPECT_FALSE(shared.begin_step(1ms));
-  second.reset();
-  std::optional<SuspectsShared::Turn> step = shared.begin_step(1ms);
-  EXPECT_TRUE(*step);
+  second = {};
+  SuspectsShared::Turn step = shared.begin_step(1ms);
+  EXPECT_TRUE(step);
   EXPECT_FALSE(shared.begin_step(1ms));
   std::atomic<bool> begun{false};
   std::jthread batch([&] {
@@ -125,7 +125,7 @@ TEST(SuspectsShared, a_step_waits_for_the_batches_and_keeps_others_from_beginnin
     begun = true;
   });
   EXPECT_FALSE(begun);
-  step.reset();
+  step = {};
   EXPECT_TRUE(test::eventually([&] { return begun.load(); }));
 }
 
