@@ -16,7 +16,7 @@ RETURN priority > 0 OR priority < 0 AND stream IS NULL;
 -- Inserts wait until this has committed; the workers' batches end first.
 LOCK TABLE spillway.events IN SHARE ROW EXCLUSIVE MODE;
 LOCK TABLE spillway.queue, spillway.scheduled IN ACCESS EXCLUSIVE MODE;
-DROP VIEW spillway.event_status;
+DROP VIEW spillway.event_status;  -- 0009 has the next one
 ALTER TABLE spillway.queue RENAME TO queue_0002;
 ALTER INDEX spillway.queue_pkey RENAME TO queue_0002_pkey;
 
@@ -56,6 +56,16 @@ WHERE spillway.is_ranked(e.priority, e.stream);
 
 DROP TABLE spillway.queue_0002;
 
+-- Notifies, if some worker sleeps.
+CREATE FUNCTION spillway.wake_worker() RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  IF pg_sequence_last_value('spillway.armed') = 1 THEN
+    PERFORM pg_notify('spillway_events', '');
+  END IF;
+END $$;
+REVOKE ALL ON FUNCTION spillway.wake_worker() FROM PUBLIC;
+
 -- Puts an event with a priority, or one whose time has not come, where it belongs. Always false: it is
 -- called in a condition, see below.
 CREATE FUNCTION spillway.enqueue_apart(
@@ -71,9 +81,7 @@ BEGIN
     VALUES (spillway.lane_of(stream, event_id), priority, spillway.stream_key(stream),
             nextval('spillway.queue_seq'), event_id);
   END IF;
-  IF pg_sequence_last_value('spillway.armed') = 1 THEN
-    PERFORM pg_notify('spillway_events', '');
-  END IF;
+  PERFORM spillway.wake_worker();
   RETURN false;
 END $$;
 REVOKE ALL ON FUNCTION spillway.enqueue_apart(bigint, text, smallint, timestamptz, timestamptz) FROM PUBLIC;
@@ -105,29 +113,3 @@ BEGIN
   RETURN NULL;
 END $$;
 ALTER FUNCTION spillway.enqueue() RESET search_path;
-
-CREATE VIEW spillway.event_status AS
-SELECT e.id AS event_id,
-       e.type,
-       CASE WHEN d.event_id IS NOT NULL THEN 'dead'
-            WHEN w.attempts > 0 THEN 'retrying'
-            WHEN w.event_id IS NOT NULL OR q.event_id IS NOT NULL OR r.event_id IS NOT NULL THEN 'pending'
-            WHEN s.event_id IS NOT NULL THEN 'scheduled'
-            ELSE 'done' END AS status,
-       CASE WHEN d.event_id IS NOT NULL THEN d.attempts
-            WHEN w.event_id IS NOT NULL THEN w.attempts
-            WHEN q.event_id IS NOT NULL OR r.event_id IS NOT NULL OR s.event_id IS NOT NULL THEN 0
-       END AS attempts,
-       coalesce(w.due_at, s.due_at) AS next_attempt_at,
-       coalesce(d.error, w.error,
-                CASE WHEN w.event_id IS NOT NULL AND w.due_at IS NULL THEN
-                  (SELECT format('held back by event %s of the same stream', min(h.event_id))
-                   FROM spillway.waiting h WHERE h.stream = w.stream) END) AS last_error
-FROM spillway.events e
-LEFT JOIN spillway.dead_letters d ON d.event_id = e.id
-LEFT JOIN spillway.waiting w ON w.event_id = e.id
-LEFT JOIN spillway.scheduled s ON s.event_id = e.id
-LEFT JOIN spillway.queue q ON q.event_id = e.id
-LEFT JOIN spillway.ranked r ON r.event_id = e.id;
-COMMENT ON VIEW spillway.event_status IS
-  'scheduled | pending | retrying | dead | done; attempts of a done event are not kept (null).';
