@@ -120,4 +120,12 @@ inline void append_array_element(std::string& array, std::int64_t element) {
   array.append(digits, static_cast<std::size_t>(end.ptr - digits));
 }
 
+// An array literal of the integers of a range.
+template <typename Range>
+std::string integer_array(const Range& range) {
+  std::string array = "{";
+  for (const auto value : range) append_array_element(array, static_cast<std::int64_t>(value));
+  return array += '}';
+}
+
 }  // namespace spillway

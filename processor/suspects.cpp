@@ -88,12 +88,6 @@ ON CONFLICT (event_id) DO UPDATE SET crashes = 1, worker = NULL, error = exclude
 // then the lane's turn comes later.
 constexpr std::chrono::milliseconds longest_wait{1000};
 
-std::string array_of(std::span<const std::int64_t> ids) {
-  std::string array = "{";
-  for (const std::int64_t id : ids) append_array_element(array, id);
-  return array += '}';
-}
-
 bool contains(const std::vector<std::int64_t>& sorted, std::int64_t id) {
   return std::binary_search(sorted.begin(), sorted.end(), id);
 }
@@ -248,8 +242,8 @@ bool Suspects::prepare_lane(int lane, LaneMarks& marks, std::size_t most, std::s
   const SuspectGroup group = choose_group(candidates, most);
 
   // The notes as they are understood now, so that nobody has to understand them again.
-  if (!nothing.empty()) session_.run(drop_notes_sql, {array_of(nothing).c_str()});
-  if (!alone.empty()) session_.run(settle_notes_sql, {array_of(alone).c_str(), "0"});
+  if (!nothing.empty()) session_.run(drop_notes_sql, {integer_array(nothing).c_str()});
+  if (!alone.empty()) session_.run(settle_notes_sql, {integer_array(alone).c_str(), "0"});
   for (const std::int64_t id : attempted)
     session_.run(blame_sql,
                  {std::to_string(id).c_str(), lane_text.c_str(), "0", errors.at(id).c_str()});
@@ -271,9 +265,10 @@ bool Suspects::prepare_lane(int lane, LaneMarks& marks, std::size_t most, std::s
   if (group.attempted)
     step.attempted = errors.at(step.event_ids.front());
   else
-    session_.run(record_sql,
-                 {array_of(step.event_ids).c_str(), lane_text.c_str(), group.size == 1 ? "1" : "0",
-                  std::to_string(shared_->worker_id()).c_str(), shared_->process().c_str()});
+    session_.run(
+        record_sql,
+        {integer_array(step.event_ids).c_str(), lane_text.c_str(), group.size == 1 ? "1" : "0",
+         std::to_string(shared_->worker_id()).c_str(), shared_->process().c_str()});
   prepared.step = std::move(step);
   store.commit();
   return true;
@@ -311,7 +306,7 @@ bool Suspects::keep(const SuspectStep& step, std::vector<ClaimedEvent>& waited,
 
 void Suspects::settle(const SuspectStep& step) {
   const std::string own = std::to_string(shared_->worker_id());
-  const Rows rows = session_.run(drop_recorded_sql, {array_of(step.event_ids).c_str(),
+  const Rows rows = session_.run(drop_recorded_sql, {integer_array(step.event_ids).c_str(),
                                                      step.attempted ? nullptr : own.c_str()});
   if (rows.affected() != step.event_ids.size())
     throw SqlError("40001", "another process has taken these events over");
