@@ -7,8 +7,7 @@
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
 #include <boost/asio/use_awaitable.hpp>
-#include <boost/asio/write.hpp>
-#include <boost/beast/http/read.hpp>
+#include <boost/beast/http/error.hpp>
 #include <exception>
 #include <utility>
 
@@ -29,6 +28,7 @@ constexpr auto kNoThrow = asio::as_tuple(asio::use_awaitable);
 // make its kernel throw the answer away.
 constexpr milliseconds kLinger{1000};
 constexpr std::size_t kLingerBytes = 1u << 20;
+constexpr std::size_t kReadAtLeast = 512;
 
 std::string lower(std::string_view text) {
   std::string out(text);
@@ -50,9 +50,9 @@ std::string_view view(boost::beast::string_view text) {
 
 }  // namespace
 
-HttpSession::HttpSession(HttpService& service, Socket socket, ConnectionSlot slot)
+HttpSession::HttpSession(HttpService& service, Connection connection, ConnectionSlot slot)
     : service_(service),
-      socket_(std::move(socket)),
+      connection_(std::move(connection)),
       slot_(std::move(slot)),
       timeout_(service.shard.context()),
       answered_(service.shard.context()) {
@@ -66,7 +66,6 @@ HttpSession::~HttpSession() {
 }
 
 void HttpSession::start() {
-  set_connection_options(socket_.native_handle());
   asio::co_spawn(
       service_.shard.context(), [self = shared_from_this()] { return self->run(); },
       // Whatever went wrong concerned this connection only, and it is closed by now.
@@ -80,8 +79,7 @@ void HttpSession::finish() {
 
 void HttpSession::abort() {
   aborted_ = true;
-  error_code ignored;
-  socket_.close(ignored);
+  connection_.close();
   timeout_.cancel();
   answered_.cancel();
 }
@@ -100,8 +98,7 @@ asio::awaitable<void> HttpSession::run() {
     if (next != Next::request || finishing_) break;
   }
   disarm();
-  error_code ignored;
-  if (socket_.is_open()) socket_.close(ignored);
+  connection_.close();
 }
 
 asio::awaitable<HttpSession::Next> HttpSession::serve_one() {
@@ -113,8 +110,7 @@ asio::awaitable<HttpSession::Next> HttpSession::serve_one() {
   response_.reset();
   idle_ = buffer_.size() == 0;
   arm(options.header_timeout);
-  const auto [error, bytes] =
-      co_await http::async_read_header(socket_, buffer_, *parser_, kNoThrow);
+  const error_code error = co_await read(false);
   disarm();
   if (error) co_return co_await refuse(error);
   idle_ = false;
@@ -155,7 +151,7 @@ asio::awaitable<HttpSession::Next> HttpSession::serve_stream(std::string_view pa
   StreamRequest wanted{
       std::get<Channels>(std::move(address)),
       choose_resume_point(last_id, query_value(query, "last_event_id"), shard.log().epoch())};
-  shard.open(std::move(socket_), std::move(slot_), std::move(wanted));
+  shard.open(std::move(connection_), std::move(slot_), std::move(wanted));
   co_return Next::gone;
 }
 
@@ -207,11 +203,36 @@ asio::awaitable<bool> HttpSession::read_body() {
       !co_await write("HTTP/1.1 100 Continue\r\n\r\n"))
     co_return false;
   arm(service_.options.body_timeout);
-  const auto [error, bytes] = co_await http::async_read(socket_, buffer_, *parser_, kNoThrow);
+  const error_code error = co_await read(true);
   disarm();
   if (!error) co_return true;
   co_await refuse(error);
   co_return false;
+}
+
+// Drives the parser to the end of the header, or of the message.
+asio::awaitable<error_code> HttpSession::read(bool whole) {
+  parser_->eager(whole);
+  for (;;) {
+    error_code error;
+    while (buffer_.size() > 0 && !error) {
+      const std::size_t parsed = parser_->put(buffer_.data(), error);
+      buffer_.consume(parsed);
+      if (!error && (whole ? parser_->is_done() : parser_->is_header_done())) co_return error;
+      if (parsed == 0) break;
+    }
+    if (error && error != http::error::need_more) co_return error;
+    const std::size_t room = std::max(kReadAtLeast, buffer_.capacity() - buffer_.size());
+    const auto [failed, bytes] = co_await connection_.read_some(buffer_.prepare(room));
+    buffer_.commit(bytes);
+    if (failed == asio::error::eof) {
+      if (!parser_->got_some()) co_return http::error::end_of_stream;
+      parser_->put_eof(error);
+      co_return error;
+    }
+    // The time may be over without a wait that it could have ended.
+    if (failed || timed_out_ || aborted_) co_return asio::error::operation_aborted;
+  }
 }
 
 // --- answers ---
@@ -250,20 +271,23 @@ asio::awaitable<HttpSession::Next> HttpSession::reply(const HttpResponse& respon
 
 asio::awaitable<bool> HttpSession::write(std::string_view bytes) {
   arm(service_.options.body_timeout);
-  const auto [error, n] =
-      co_await asio::async_write(socket_, asio::buffer(bytes.data(), bytes.size()), kNoThrow);
+  bool failed = false;
+  while (!failed && (!bytes.empty() || connection_.unsent())) {
+    const auto [error, taken] = co_await connection_.write_some(bytes);
+    bytes.remove_prefix(taken);
+    // The time may be over without a wait that it could have ended.
+    failed = error || timed_out_ || aborted_;
+  }
   disarm();
-  co_return !error;
+  co_return !failed;
 }
 
 asio::awaitable<void> HttpSession::linger() {
-  error_code failed;
-  socket_.shutdown(Socket::shutdown_send, failed);
-  if (failed) co_return;
+  if (!connection_.finish_sending()) co_return;
   arm(kLinger);
   std::array<char, 4096> discarded;
-  for (std::size_t total = 0; total < kLingerBytes;) {
-    const auto [error, n] = co_await socket_.async_read_some(asio::buffer(discarded), kNoThrow);
+  for (std::size_t total = 0; total < kLingerBytes && !timed_out_ && !aborted_;) {
+    const auto [error, n] = co_await connection_.read_some(asio::buffer(discarded));
     if (error) break;
     total += n;
   }
@@ -277,8 +301,7 @@ void HttpSession::arm(milliseconds timeout) {
     const auto self = weak.lock();
     if (error || !self || armed != self->armed_) return;
     self->timed_out_ = true;
-    error_code ignored;
-    self->socket_.cancel(ignored);
+    self->connection_.cancel();
   });
 }
 

@@ -2,7 +2,7 @@
 // and answers them in that order, however they were sent.
 //
 // Lives on one shard's thread, kept alive by its own coroutine. When a stream is asked for, the
-// socket moves to the shard and all of this is freed.
+// connection moves to the shard and all of this is freed.
 #pragma once
 
 #include <boost/asio/awaitable.hpp>
@@ -18,8 +18,8 @@
 #include <string>
 #include <string_view>
 
+#include "sse/connection.hpp"
 #include "sse/connection_slot.hpp"
-#include "sse/net.hpp"
 #include "sse/router.hpp"
 #include "sse/server.hpp"
 #include "sse/shard.hpp"
@@ -31,7 +31,7 @@ using SessionHook = boost::intrusive::list_base_hook<AutoUnlink>;
 
 class HttpSession : public SessionHook, public std::enable_shared_from_this<HttpSession> {
  public:
-  HttpSession(HttpService& service, Socket socket, ConnectionSlot slot);
+  HttpSession(HttpService& service, Connection connection, ConnectionSlot slot);
   ~HttpSession();
 
   void start();
@@ -51,6 +51,7 @@ class HttpSession : public SessionHook, public std::enable_shared_from_this<Http
   asio::awaitable<Next> serve_stream(std::string_view path, std::string_view query);
   asio::awaitable<Next> serve_route(std::string_view path, std::string_view query);
   asio::awaitable<bool> read_body();
+  asio::awaitable<error_code> read(bool whole);
   asio::awaitable<Next> refuse(error_code error);
   asio::awaitable<Next> reply(const HttpResponse& response, Next next);
   asio::awaitable<bool> write(std::string_view bytes);
@@ -61,7 +62,7 @@ class HttpSession : public SessionHook, public std::enable_shared_from_this<Http
   void disarm();
 
   HttpService& service_;
-  Socket socket_;
+  Connection connection_;
   ConnectionSlot slot_;
   boost::beast::flat_buffer buffer_;
   std::optional<Parser> parser_;

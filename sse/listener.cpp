@@ -47,7 +47,7 @@ std::vector<tcp::endpoint> endpoints_of(asio::io_context& context, std::string h
 }  // namespace
 
 Listener::Listener(asio::io_context& context, const std::string& host, std::uint16_t port,
-                   std::function<void(int)> accepted)
+                   std::function<void(int, const Peer&)> accepted)
     : acceptor_(context), pause_(context), accepted_(std::move(accepted)) {
   error_code error;
   for (const tcp::endpoint& endpoint : endpoints_of(context, host, port)) {
@@ -79,10 +79,12 @@ void Listener::wait() {
 
 void Listener::accept_some() {
   for (int i = 0; i < kAcceptsPerWake; ++i) {
-    const int socket =
-        ::accept4(acceptor_.native_handle(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    sockaddr_storage from{};
+    socklen_t length = sizeof from;
+    const int socket = ::accept4(acceptor_.native_handle(), reinterpret_cast<sockaddr*>(&from),
+                                 &length, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (socket >= 0) {
-      accepted_(socket);
+      accepted_(socket, Peer(from));
       continue;
     }
     if (errno == EAGAIN || errno == EWOULDBLOCK) break;

@@ -12,13 +12,14 @@
 #include <string>
 
 #include "sse/net.hpp"
+#include "sse/peer.hpp"
 
 namespace spillway::sse {
 
 class Listener {
  public:
   Listener(asio::io_context& context, const std::string& host, std::uint16_t port,
-           std::function<void(int)> accepted);
+           std::function<void(int, const Peer&)> accepted);
 
   [[nodiscard]] std::uint16_t port() const { return port_; }
   void start() { wait(); }
@@ -33,7 +34,7 @@ class Listener {
 
   Acceptor acceptor_;
   asio::steady_timer pause_;
-  std::function<void(int)> accepted_;
+  std::function<void(int, const Peer&)> accepted_;
   std::uint16_t port_ = 0;
   bool closed_ = false;
 };

@@ -3,8 +3,8 @@
 #pragma once
 
 #include <boost/asio/basic_stream_socket.hpp>
+#include <boost/asio/generic/stream_protocol.hpp>
 #include <boost/asio/io_context.hpp>
-#include <boost/asio/ip/tcp.hpp>
 #include <chrono>
 
 namespace spillway::sse {
@@ -12,8 +12,9 @@ namespace spillway::sse {
 namespace asio = boost::asio;
 using boost::system::error_code;
 
-// Tied to io_context: smaller and quicker than a socket with a type-erased executor.
-using Socket = asio::basic_stream_socket<asio::ip::tcp, asio::io_context::executor_type>;
+// TCP or Unix. Tied to io_context: smaller and quicker than a socket with a type-erased executor.
+using Socket =
+    asio::basic_stream_socket<asio::generic::stream_protocol, asio::io_context::executor_type>;
 
 // What every accepted connection gets.
 void set_connection_options(int socket) noexcept;

@@ -21,7 +21,7 @@ constexpr std::size_t kReserve = 256;
 
 // An accepted connection on its way to its shard.
 struct Accepted {
-  Accepted(int f, ConnectionSlot s) : fd(f), slot(std::move(s)) {}
+  Accepted(int f, const Peer& p, ConnectionSlot s) : fd(f), peer(p), slot(std::move(s)) {}
   Accepted(const Accepted&) = delete;
   Accepted& operator=(const Accepted&) = delete;
   ~Accepted() {
@@ -29,6 +29,7 @@ struct Accepted {
   }
 
   int fd;
+  Peer peer;
   ConnectionSlot slot;
 };
 
@@ -42,7 +43,7 @@ struct Server::Impl {
         connections(std::make_shared<ConnectionSlot::Count>(0)) {}
 
   void start_shard(Shard& shard);
-  void accepted(int fd);
+  void accepted(int fd, const Peer& peer);
   void begin_session(HttpService& service, Accepted& connection);
 
   const ServerOptions options;
@@ -75,9 +76,9 @@ void Server::Impl::start_shard(Shard& shard) {
   shard.start(std::move(service));
 }
 
-void Server::Impl::accepted(int fd) {
+void Server::Impl::accepted(int fd, const Peer& peer) {
   // Shared, because a task has to be copyable.
-  auto connection = std::make_shared<Accepted>(fd, ConnectionSlot(connections));
+  auto connection = std::make_shared<Accepted>(fd, peer, ConnectionSlot(connections));
   if (connection->slot.order() > options.max_connections + kReserve) return;
   HttpService& service = *services[next++ % services.size()];
   service.shard.post([this, &service, connection] { begin_session(service, *connection); });
@@ -85,12 +86,11 @@ void Server::Impl::accepted(int fd) {
 
 void Server::Impl::begin_session(HttpService& service, Accepted& connection) {
   if (service.shard.finishing()) return;
-  Socket socket(service.shard.context());
   error_code error;
-  socket.assign(asio::ip::tcp::v4(), connection.fd, error);
+  Connection client(service.shard.context(), connection.fd, connection.peer, error);
   if (error) return;
   connection.fd = -1;
-  std::make_shared<HttpSession>(service, std::move(socket), std::move(connection.slot))->start();
+  std::make_shared<HttpSession>(service, std::move(client), std::move(connection.slot))->start();
 }
 
 Server::Server(ServerOptions options, Hub& hub, ReplaySource& replay)
@@ -109,7 +109,7 @@ void Server::start() {
   auto& shards = impl_->hub.shards;
   impl_->listener = std::make_unique<Listener>(
       shards.front()->context(), impl_->options.host, impl_->options.port,
-      [impl = impl_.get()](int fd) { impl->accepted(fd); });
+      [impl = impl_.get()](int fd, const Peer& peer) { impl->accepted(fd, peer); });
   impl_->port = impl_->listener->port();
   impl_->running = true;
   for (const auto& shard : shards) impl_->start_shard(*shard);

@@ -193,10 +193,10 @@ void Shard::schedule_turn() {
   turn_posted_ = true;
 }
 
-void Shard::open(Socket socket, ConnectionSlot slot, StreamRequest request) {
+void Shard::open(Connection connection, ConnectionSlot slot, StreamRequest request) {
   look();
   auto stream =
-      std::make_shared<Stream>(*this, std::move(socket), std::move(slot), std::move(request));
+      std::make_shared<Stream>(*this, std::move(connection), std::move(slot), std::move(request));
   stream->number = streams_.size();
   streams_.push_back(stream);
   stream_count_.store(streams_.size());

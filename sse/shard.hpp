@@ -19,6 +19,7 @@
 #include <thread>
 #include <vector>
 
+#include "sse/connection.hpp"
 #include "sse/inbox.hpp"
 #include "sse/mailbox.hpp"
 #include "sse/net.hpp"
@@ -62,7 +63,7 @@ class Shard {
   [[nodiscard]] asio::io_context& context() { return context_; }
   [[nodiscard]] bool serving() const { return log_.started() && !finishing_; }
   [[nodiscard]] bool finishing() const { return finishing_; }
-  void open(Socket socket, ConnectionSlot slot, StreamRequest request);
+  void open(Connection connection, ConnectionSlot slot, StreamRequest request);
   void drop(Stream& stream);
   void mark(Stream& stream);  // it has something to do
   void look();                // takes in what the hub has delivered

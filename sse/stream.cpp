@@ -1,9 +1,6 @@
 #include "sse/stream.hpp"
 
-#include <sys/socket.h>
-
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <exception>
 #include <type_traits>
@@ -16,13 +13,12 @@ namespace spillway::sse {
 namespace {
 
 constexpr int kCallsPerTurn = 4;  // a stream far behind must not hold up the others
-constexpr int kReadsPerWake = 4;
 
 }  // namespace
 
-Stream::Stream(Shard& shard, Socket socket, ConnectionSlot slot, StreamRequest request)
+Stream::Stream(Shard& shard, Connection connection, ConnectionSlot slot, StreamRequest request)
     : shard_(shard),
-      socket_(std::move(socket)),
+      connection_(std::move(connection)),
       slot_(std::move(slot)),
       catch_up_(std::make_unique<CatchUp>()),
       last_write_(shard.now()) {
@@ -31,7 +27,7 @@ Stream::Stream(Shard& shard, Socket socket, ConnectionSlot slot, StreamRequest r
 }
 
 void Stream::open() {
-  set_stream_options(socket_.native_handle(), shard_.options().blocked_timeout);
+  connection_.set_stream_options(shard_.options().blocked_timeout);
   wait_readable();
   std::visit([this](const auto& step) { carry_out(step); },
              resume_at_start(catch_up_->from, shard_.memory()));
@@ -144,14 +140,11 @@ Stream::Result Stream::serve() {
     heartbeat_due_ = false;
     out.add(std::string_view(own_).substr(own_sent_));
     if (live_) fill(shard_.log(), out, shard_.scratch());
-    if (out.bytes() == 0) {
+    if (out.bytes() == 0 && !connection_.unsent()) {
       if (live_) sent(shard_.log(), 0, true, shard_.scratch());  // past what it does not want
       return wrote_all();
     }
-    msghdr message{};
-    message.msg_iov = out.pieces();
-    message.msg_iovlen = out.count();
-    const ssize_t n = ::sendmsg(socket_.native_handle(), &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+    const ssize_t n = connection_.send(out.pieces(), out.count());
     if (n < 0) {
       if (errno == EINTR) continue;
       if (errno != EAGAIN && errno != EWOULDBLOCK) return Result::over;
@@ -163,6 +156,10 @@ Stream::Result Stream::serve() {
     const auto bytes = static_cast<std::size_t>(n);
     const bool all = bytes == out.bytes() && !out.cut() && !out.full();
     consume(bytes, bytes == out.bytes() && !out.cut());
+    if (connection_.unsent()) {
+      wait_writable();
+      return Result::blocked;
+    }
     if (all) return wrote_all();
   }
   return Result::more;
@@ -187,7 +184,7 @@ Stream::Result Stream::wrote_all() {
 void Stream::wait_writable() {
   blocked_ = true;
   if (stalled_since_ == Clock::time_point{}) stalled_since_ = shard_.now();
-  socket_.async_wait(Socket::wait_write, [self = shared_from_this()](error_code) {
+  connection_.wait_writable([self = shared_from_this()](error_code) {
     self->blocked_ = false;
     if (!self->closed_) self->shard_.mark(*self);
   });
@@ -196,23 +193,21 @@ void Stream::wait_writable() {
 // --- the client's side ---
 
 void Stream::wait_readable() {
-  socket_.async_wait(Socket::wait_read, [self = shared_from_this()](error_code) {
+  connection_.wait_readable([self = shared_from_this()](error_code) {
     if (!self->closed_) self->on_readable();
   });
 }
 
 void Stream::on_readable() {
   // Whatever a client says on its stream is of no interest.
-  std::array<char, 16384> discarded;
-  for (int i = 0; i < kReadsPerWake; ++i) {
-    const ssize_t n =
-        ::recv(socket_.native_handle(), discarded.data(), discarded.size(), MSG_DONTWAIT);
-    if (n > 0 || (n < 0 && errno == EINTR)) continue;
-    if (n == 0) return on_input_closed();
-    if (errno == EAGAIN || errno == EWOULDBLOCK) break;
-    return shard_.drop(*this);
+  switch (connection_.discard_input()) {
+    case Connection::Input::open:
+      return wait_readable();
+    case Connection::Input::closed:
+      return on_input_closed();
+    case Connection::Input::failed:
+      return shard_.drop(*this);
   }
-  wait_readable();
 }
 
 // A client that closed its sending side may well go on reading, and one that is gone altogether
@@ -221,7 +216,7 @@ void Stream::on_readable() {
 void Stream::on_input_closed() {
   heartbeat_due_ = !catch_up_ || catch_up_->opened;
   shard_.mark(*this);
-  socket_.async_wait(Socket::wait_error, [self = shared_from_this()](error_code) {
+  connection_.wait_gone([self = shared_from_this()](error_code) {
     if (!self->closed_) self->shard_.drop(*self);
   });
 }
@@ -250,8 +245,7 @@ void Stream::close() {
   live_ = false;
   DirtyHook::unlink();
   WheelHook::unlink();
-  error_code ignored;
-  socket_.close(ignored);
+  connection_.close();
   slot_ = {};
 }
 

@@ -1,5 +1,5 @@
-// One open stream: a reader of the shard's log with a socket. `initial → catching up → live`; what
-// to do is decided in resume.hpp, carried out here.
+// One open stream: a reader of the shard's log with a connection. `initial → catching up → live`;
+// what to do is decided in resume.hpp, carried out here.
 //
 // Belongs to the shard's thread and is owned by the shard; asynchronous waits keep it alive until
 // they have come back. Holds no queue: at most the opening bytes or one page of the database, and
@@ -15,9 +15,9 @@
 #include <string>
 #include <vector>
 
+#include "sse/connection.hpp"
 #include "sse/connection_slot.hpp"
 #include "sse/event_id.hpp"
-#include "sse/net.hpp"
 #include "sse/reader.hpp"
 #include "sse/replay_source.hpp"
 #include "sse/resume.hpp"
@@ -50,7 +50,7 @@ class Stream : public Reader,
  public:
   using Clock = std::chrono::steady_clock;
 
-  Stream(Shard& shard, Socket socket, ConnectionSlot slot, StreamRequest request);
+  Stream(Shard& shard, Connection connection, ConnectionSlot slot, StreamRequest request);
 
   void open();
 
@@ -96,7 +96,7 @@ class Stream : public Reader,
   void consume(std::size_t bytes, bool all);
 
   Shard& shard_;
-  Socket socket_;
+  Connection connection_;
   ConnectionSlot slot_;
   std::unique_ptr<CatchUp> catch_up_;
   std::string own_;  // bytes of this stream alone, sent before frames of the log
