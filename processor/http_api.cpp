@@ -31,6 +31,7 @@ using nlohmann::json;
 using sse::HttpRequest;
 using sse::HttpResponse;
 using sse::Respond;
+using sse::Right;
 
 constexpr std::size_t connections = 2;
 constexpr std::size_t most_waiting = 1000;
@@ -222,40 +223,42 @@ void HttpApi::stop() {
 }
 
 void HttpApi::add_routes(sse::Server& server) {
-  server.route("GET", "/", [](const HttpRequest&, const Respond& respond) {
+  server.route("GET", "/", Right::none, [](const HttpRequest&, const Respond& respond) {
     HttpResponse response{200, "text/html; charset=utf-8", std::string(page::files[0].text), {}};
     response.headers = {{"Cache-Control", "no-cache"}, {"X-Content-Type-Options", "nosniff"}};
     respond(std::move(response));
   });
-  server.route("GET", "/healthz", [](const HttpRequest&, const Respond& respond) {
+  server.route("GET", "/healthz", Right::none, [](const HttpRequest&, const Respond& respond) {
     respond({200, "text/plain; charset=utf-8", "ok\n", {}});
   });
-  server.route("GET", "/readyz", [this](const HttpRequest&, const Respond& respond) {
+  server.route("GET", "/readyz", Right::none, [this](const HttpRequest&, const Respond& respond) {
     if (healthy_()) return respond({200, "text/plain; charset=utf-8", "ready\n", {}});
     respond({503,
              "text/plain; charset=utf-8",
              "not ready: the database is away or its schema is not this binary's\n",
              {}});
   });
-  server.route("GET", "/api/status", [this, &server](const HttpRequest&, Respond respond) {
-    with_database(pool_, std::move(respond), [&server](PgConnection& connection) {
-      json body = to_json(read_status(connection));
-      body["streams"] = server.streams();
-      return json_response(200, body);
-    });
-  });
-  server.route("GET", "/api/dead", [this](const HttpRequest& request, Respond respond) {
-    try {
-      auto [filter, limit] = dead_query(request.query);
-      with_database(pool_, std::move(respond),
-                    [filter = std::move(filter), limit = limit](PgConnection& connection) {
-                      return answer_dead(connection, filter, limit);
-                    });
-    } catch (const std::invalid_argument& error) {
-      respond(error_response(400, error.what()));
-    }
-  });
-  server.route("POST", "/events", [this](HttpRequest request, Respond respond) {
+  server.route("GET", "/api/status", Right::admin,
+               [this, &server](const HttpRequest&, Respond respond) {
+                 with_database(pool_, std::move(respond), [&server](PgConnection& connection) {
+                   json body = to_json(read_status(connection));
+                   body["streams"] = server.streams();
+                   return json_response(200, body);
+                 });
+               });
+  server.route(
+      "GET", "/api/dead", Right::admin, [this](const HttpRequest& request, Respond respond) {
+        try {
+          auto [filter, limit] = dead_query(request.query);
+          with_database(pool_, std::move(respond),
+                        [filter = std::move(filter), limit = limit](PgConnection& connection) {
+                          return answer_dead(connection, filter, limit);
+                        });
+        } catch (const std::invalid_argument& error) {
+          respond(error_response(400, error.what()));
+        }
+      });
+  server.route("POST", "/events", Right::publish, [this](HttpRequest request, Respond respond) {
     post_events(pool_, waiter_, std::move(request), std::move(respond));
   });
 }

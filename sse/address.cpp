@@ -37,6 +37,10 @@ void for_each_parameter(std::string_view query, Visit visit) {
   }
 }
 
+bool is_absolute(std::string_view target) {
+  return target.starts_with("http://") || target.starts_with("https://");
+}
+
 bool is_control(char c) {
   const auto byte = static_cast<unsigned char>(c);
   return byte < 0x20 || byte == 0x7F;
@@ -129,11 +133,17 @@ std::string query_value(std::string_view query, std::string_view name) {
 }
 
 std::pair<std::string_view, std::string_view> split_target(std::string_view target) {
-  if (target.starts_with("http://") || target.starts_with("https://")) {
+  if (is_absolute(target)) {
     const std::size_t path = target.find_first_of("/?", target.find("//") + 2);
     target = path == std::string_view::npos ? "/" : target.substr(path);
   }
   return cut(cut(target, '#').first, '?');
+}
+
+std::string_view target_authority(std::string_view target) {
+  if (!is_absolute(target)) return {};
+  target.remove_prefix(target.find("//") + 2);
+  return target.substr(0, target.find_first_of("/?#"));
 }
 
 bool is_stream_path(std::string_view raw_path) {

@@ -38,6 +38,9 @@ using Channels = std::vector<std::string>;
 // Path and query of a request target, both as sent; takes the absolute form too.
 [[nodiscard]] std::pair<std::string_view, std::string_view> split_target(std::string_view target);
 
+// Host and port of a target in absolute form; empty for any other.
+[[nodiscard]] std::string_view target_authority(std::string_view target);
+
 [[nodiscard]] bool is_stream_path(std::string_view raw_path);
 
 // The channels in the order they were first named, each once.

@@ -30,24 +30,6 @@ constexpr milliseconds kLinger{1000};
 constexpr std::size_t kLingerBytes = 1u << 20;
 constexpr std::size_t kReadAtLeast = 512;
 
-std::string lower(std::string_view text) {
-  std::string out(text);
-  std::transform(out.begin(), out.end(), out.begin(),
-                 [](unsigned char c) { return c >= 'A' && c <= 'Z' ? c + 32 : c; });
-  return out;
-}
-
-// "Application/JSON; charset=utf-8" is application/json.
-std::string media_type(std::string_view header) {
-  std::string_view type = header.substr(0, header.find(';'));
-  while (!type.empty() && (type.back() == ' ' || type.back() == '\t')) type.remove_suffix(1);
-  return lower(type);
-}
-
-std::string_view view(boost::beast::string_view text) {
-  return {text.data(), text.size()};
-}
-
 }  // namespace
 
 HttpSession::HttpSession(HttpService& service, Connection connection, ConnectionSlot slot)
@@ -108,6 +90,7 @@ asio::awaitable<HttpSession::Next> HttpSession::serve_one() {
   parser_->body_limit(options.body_bytes);
   ++request_;
   response_.reset();
+  head_ = {};
   idle_ = buffer_.size() == 0;
   arm(options.header_timeout);
   const error_code error = co_await read(false);
@@ -115,29 +98,29 @@ asio::awaitable<HttpSession::Next> HttpSession::serve_one() {
   if (error) co_return co_await refuse(error);
   idle_ = false;
 
-  // Copied: the target's memory belongs to the parser.
-  const std::string target(view(parser_->get().target()));
-  const auto [path, query] = split_target(target);
-  if (is_stream_path(path)) co_return co_await serve_stream(path, query);
-  co_return co_await serve_route(path, query);
+  head_ = read_request_head(parser_->get());
+  if (!head_.ambiguous.empty())
+    co_return co_await reply(
+        error_response(400, "more than one " + std::string(head_.ambiguous) + "; send one"),
+        Next::linger);
+  if (is_stream_path(head_.path)) co_return co_await serve_stream();
+  co_return co_await serve_route();
 }
 
 // --- streams ---
 
-asio::awaitable<HttpSession::Next> HttpSession::serve_stream(std::string_view path,
-                                                             std::string_view query) {
-  const auto& request = parser_->get();
-  const bool head_only = request.method() == http::verb::head;
-  if (!head_only && request.method() != http::verb::get) {
+asio::awaitable<HttpSession::Next> HttpSession::serve_stream() {
+  if (!head_.head_only() && head_.method != "GET") {
     HttpResponse response = error_response(405, "a stream is read with GET");
     response.headers.emplace_back("Allow", "GET, HEAD");
     co_return co_await reply(response, Next::linger);
   }
   auto address = parse_address(
-      path, query, {service_.options.channels_per_connection, service_.options.channel_name_bytes});
+      head_.path, head_.query,
+      {service_.options.channels_per_connection, service_.options.channel_name_bytes});
   if (const auto* wrong = std::get_if<AddressError>(&address))
     co_return co_await reply(error_response(400, wrong->message), Next::linger);
-  if (head_only) {
+  if (head_.head_only()) {
     co_await write(kStreamHead);
     co_return Next::close;
   }
@@ -147,10 +130,11 @@ asio::awaitable<HttpSession::Next> HttpSession::serve_stream(std::string_view pa
     co_await write(come_back(shard.jittered_retry()));
     co_return Next::linger;
   }
-  const std::string last_id(view(request["Last-Event-ID"]));
   StreamRequest wanted{
       std::get<Channels>(std::move(address)),
-      choose_resume_point(last_id, query_value(query, "last_event_id"), shard.log().epoch())};
+      choose_resume_point(head_.last_event_id, query_value(head_.query, "last_event_id"),
+                          shard.log().epoch()),
+      {}};
   shard.open(std::move(connection_), std::move(slot_), std::move(wanted));
   co_return Next::gone;
 }
@@ -161,15 +145,14 @@ bool HttpSession::over_limit() const {
 
 // --- plain routes ---
 
-asio::awaitable<HttpSession::Next> HttpSession::serve_route(std::string_view path,
-                                                            std::string_view query) {
-  const auto decoded = percent_decode(path, false);
+asio::awaitable<HttpSession::Next> HttpSession::serve_route() {
+  const auto decoded = percent_decode(head_.path, false);
   if (!decoded || decoded->find('\0') != std::string::npos)
     co_return co_await reply(error_response(400, "bad percent-encoding in the path"), Next::linger);
   HttpRequest request;
-  request.method = view(parser_->get().method_string());
+  request.method = head_.method;
   request.path = *decoded;
-  request.query = query;
+  request.query = without_token(head_.query);
   auto found = service_.router.find(request.method, request.path);
   if (auto* response = std::get_if<HttpResponse>(&found)) {
     // A body that is still under way is not worth reading.
@@ -178,12 +161,12 @@ asio::awaitable<HttpSession::Next> HttpSession::serve_route(std::string_view pat
   }
   if (!co_await read_body()) co_return Next::linger;
   const bool keep_alive = parser_->get().keep_alive() && !over_limit();
-  request.content_type = media_type(view(parser_->get()[http::field::content_type]));
+  request.content_type = head_.content_type;
   request.body = std::move(parser_->get().body());
 
   Respond respond = make_responder(service_.shard.mailbox(), weak_from_this(), request_);
   try {
-    (*std::get<const RouteHandler*>(found))(std::move(request), std::move(respond));
+    std::get<const Route*>(found)->handler(std::move(request), std::move(respond));
   } catch (const std::exception&) {
     respond = nullptr;
     answer(request_, error_response(500, "the request could not be handled"));

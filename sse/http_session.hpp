@@ -20,6 +20,7 @@
 
 #include "sse/connection.hpp"
 #include "sse/connection_slot.hpp"
+#include "sse/request_head.hpp"
 #include "sse/router.hpp"
 #include "sse/server.hpp"
 #include "sse/shard.hpp"
@@ -48,8 +49,8 @@ class HttpSession : public SessionHook, public std::enable_shared_from_this<Http
 
   asio::awaitable<void> run();
   asio::awaitable<Next> serve_one();
-  asio::awaitable<Next> serve_stream(std::string_view path, std::string_view query);
-  asio::awaitable<Next> serve_route(std::string_view path, std::string_view query);
+  asio::awaitable<Next> serve_stream();
+  asio::awaitable<Next> serve_route();
   asio::awaitable<bool> read_body();
   asio::awaitable<error_code> read(bool whole);
   asio::awaitable<Next> refuse(error_code error);
@@ -66,6 +67,7 @@ class HttpSession : public SessionHook, public std::enable_shared_from_this<Http
   ConnectionSlot slot_;
   boost::beast::flat_buffer buffer_;
   std::optional<Parser> parser_;
+  RequestHead head_;  // of the request in hand, once it is here
   asio::steady_timer timeout_;
   asio::steady_timer answered_;  // never expires; cancelled when there is an answer
   std::optional<HttpResponse> response_;

@@ -6,17 +6,17 @@
 
 namespace spillway::sse {
 
-void Router::add(std::string method, std::string path, RouteHandler handler) {
-  routes_.push_back({std::move(method), std::move(path), std::move(handler)});
+void Router::add(Route route) {
+  routes_.push_back(std::move(route));
 }
 
-std::variant<const RouteHandler*, HttpResponse> Router::find(std::string_view method,
-                                                             std::string_view path) const {
+std::variant<const Route*, HttpResponse> Router::find(std::string_view method,
+                                                      std::string_view path) const {
   const std::string_view wanted = method == "HEAD" ? "GET" : method;
   std::string allow;
   for (const Route& route : routes_) {
     if (route.path != path) continue;
-    if (route.method == wanted || route.method == method) return &route.handler;
+    if (route.method == wanted || route.method == method) return &route;
     if (!allow.empty()) allow += ", ";
     allow += route.method == "GET" ? "GET, HEAD" : route.method;
   }

@@ -11,22 +11,23 @@
 
 namespace spillway::sse {
 
+struct Route {
+  std::string method;
+  std::string path;
+  Right right = Right::admin;
+  RouteHandler handler;
+};
+
 class Router {
  public:
-  void add(std::string method, std::string path, RouteHandler handler);
+  void add(Route route);
 
-  // The handler (GET's serves HEAD too), or the response that says why there is none: 405 with
+  // The route (GET's serves HEAD too), or the response that says why there is none: 405 with
   // `Allow`, or 404.
-  [[nodiscard]] std::variant<const RouteHandler*, HttpResponse> find(std::string_view method,
-                                                                     std::string_view path) const;
+  [[nodiscard]] std::variant<const Route*, HttpResponse> find(std::string_view method,
+                                                              std::string_view path) const;
 
  private:
-  struct Route {
-    std::string method;
-    std::string path;
-    RouteHandler handler;
-  };
-
   std::vector<Route> routes_;  // a dozen or two: a look at each costs less than a hash
 };
 

@@ -100,8 +100,8 @@ Server::~Server() {
   stop(std::chrono::milliseconds(0));
 }
 
-void Server::route(std::string method, std::string path, RouteHandler handler) {
-  impl_->router.add(std::move(method), std::move(path), std::move(handler));
+void Server::route(std::string method, std::string path, Right right, RouteHandler handler) {
+  impl_->router.add({std::move(method), std::move(path), right, std::move(handler)});
 }
 
 void Server::start() {

@@ -30,7 +30,7 @@ namespace spillway::sse {
 struct HttpRequest {
   std::string method;        // "GET", "POST" … (HEAD arrives as "HEAD")
   std::string path;          // percent-decoded, without the query
-  std::string query;         // as sent, without "?"
+  std::string query;         // as sent, without "?" and without a token
   std::string content_type;  // lower case, without parameters
   std::string body;
 };
@@ -40,6 +40,13 @@ struct HttpResponse {
   std::string content_type = "application/json";
   std::string body;
   std::vector<std::pair<std::string, std::string>> headers;
+};
+
+// What a request must be allowed to do before a route serves it.
+enum class Right {
+  none,     // anybody
+  publish,  // to enqueue events
+  admin,    // to look at what goes on
 };
 
 using Respond = std::function<void(HttpResponse)>;
@@ -71,7 +78,7 @@ class Server {
 
   // Before start(). GET also serves HEAD. A known path with another method is 405 with `Allow`, an
   // unknown path 404; both with a JSON body {"error":"…"} that says what there is instead.
-  void route(std::string method, std::string path, RouteHandler handler);
+  void route(std::string method, std::string path, Right right, RouteHandler handler);
 
   void start();
   [[nodiscard]] std::uint16_t port() const;

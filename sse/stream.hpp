@@ -29,6 +29,7 @@ class Shard;
 struct StreamRequest {
   std::vector<std::string> channels;
   ResumePoint from;
+  std::string subject;  // who it is, by the token's `sub`; empty: not known
 };
 
 struct StreamOptions {

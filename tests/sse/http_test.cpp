@@ -33,27 +33,27 @@ std::string error_of(const std::string& response) {
 struct Echo {
   explicit Echo(ServerOptions options = {}, HubOptions hub_options = {})
       : site(options, hub_options, false) {
-    site.server.route("POST", "/echo", [](HttpRequest request, Respond respond) {
+    site.server.route("POST", "/echo", Right::none, [](HttpRequest request, Respond respond) {
       HttpResponse response;
       response.content_type = "text/plain";
       response.body = request.method + " " + request.path + "?" + request.query + " " +
                       request.content_type + " " + request.body;
       respond(std::move(response));
     });
-    site.server.route("GET", "/hello", [](HttpRequest, Respond respond) {
+    site.server.route("GET", "/hello", Right::none, [](HttpRequest, Respond respond) {
       respond({200, "text/plain", "hello", {{"X-Extra", "1"}}});
     });
-    site.server.route("GET", "/later", [this](HttpRequest, Respond respond) {
+    site.server.route("GET", "/later", Right::none, [this](HttpRequest, Respond respond) {
       threads.emplace_back([respond] { respond({202, "application/json", "{}", {}}); });
     });
-    site.server.route("GET", "/forgotten", [](HttpRequest, Respond) {});
-    site.server.route("GET", "/throws",
+    site.server.route("GET", "/forgotten", Right::none, [](HttpRequest, Respond) {});
+    site.server.route("GET", "/throws", Right::none,
                       [](HttpRequest, Respond) { throw std::runtime_error("no"); });
-    site.server.route("GET", "/twice", [](HttpRequest, Respond respond) {
+    site.server.route("GET", "/twice", Right::none, [](HttpRequest, Respond respond) {
       respond({200, "text/plain", "one", {}});
       respond({200, "text/plain", "two", {}});
     });
-    site.server.route("GET", "/held", [this](HttpRequest, Respond respond) {
+    site.server.route("GET", "/held", Right::none, [this](HttpRequest, Respond respond) {
       const std::lock_guard lock(mutex);
       held.push_back(std::move(respond));
     });
