@@ -29,6 +29,7 @@
 #include "processor/migrator.hpp"
 #include "processor/outbox_reader.hpp"
 #include "processor/outbox_replay.hpp"
+#include "processor/reloads.hpp"
 #include "processor/runner.hpp"
 #include "processor/schedules.hpp"
 #include "processor/suspects.hpp"
@@ -122,25 +123,21 @@ void write_port_file(const std::string& path, std::uint16_t port) {
 }
 
 // Everything is read anew; while anything is wrong with it, the old set stays in force.
-void reload_handlers(const WorkerOptions& options, HandlerSet& handlers) {
-  try {
-    const auto fresh = load_handlers(options.handlers);
-    PgConnection connection(options.target);
-    check_reads(*fresh, connection);
-    handlers.replace(fresh);
-    spdlog::info("SIGHUP: handlers reloaded, {} event types", fresh->types().size());
-  } catch (const std::exception& error) {
-    spdlog::error("SIGHUP: the handlers stay as they were: {}", hide_password(error.what()));
-  }
+std::string reload_handlers(const WorkerOptions& options, HandlerSet& handlers) {
+  const auto fresh = load_handlers(options.handlers);
+  PgConnection connection(options.target);
+  check_reads(*fresh, connection);
+  handlers.replace(fresh);
+  return std::to_string(fresh->types().size()) + " event types";
 }
 
-int wait_for_stop_signal(const std::function<void()>& reload, const StopReason& reason) {
+int wait_for_stop_signal(Reloads& reloads, const StopReason& reason) {
   const sigset_t signals = stop_signals();
   for (;;) {
     int signal = 0;
     if (sigwait(&signals, &signal) != 0) continue;
     if (signal == SIGHUP) {
-      reload();
+      reloads.run();
       continue;
     }
     if (signal == SIGUSR1 && !reason.given()) continue;
@@ -229,6 +226,7 @@ int run_worker(const WorkerOptions& options) {
   LaneMarks marks(lane_count);
   RunnerCounters counters;
 
+  Reloads reloads;
   StopReason reason;
   const auto give_up = [&reason](std::exception_ptr why) { reason.give(std::move(why)); };
 
@@ -311,6 +309,8 @@ int run_worker(const WorkerOptions& options) {
   shared.target.limits = {options.lock_timeout, options.batch_timeout, options.batch_timeout,
                           milliseconds(1000)};
   HandlerSet handlers(loaded);
+  if (options.run_handlers)
+    reloads.add("handlers", [&] { return reload_handlers(options, handlers); });
   shared.handlers = &handlers;
   shared.marks = &marks;
   shared.wake = &events;
@@ -344,11 +344,7 @@ int run_worker(const WorkerOptions& options) {
   if (server) spdlog::info("listening on http://{}:{}", options.host, port);
   if (options.ready) options.ready(port);
 
-  const int signal = wait_for_stop_signal(
-      [&] {
-        if (options.run_handlers) reload_handlers(options, handlers);
-      },
-      reason);
+  const int signal = wait_for_stop_signal(reloads, reason);
   // All of them first: while one finishes its batch, the others must not begin another.
   for (auto& runner : runners) runner->request_stop();
   spdlog::info("{}: finishing what is in hand",
