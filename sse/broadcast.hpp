@@ -6,6 +6,7 @@
 // thread-safety of their own.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -28,6 +29,8 @@ struct BroadcastBatch {
   std::uint64_t base_position = 0;
   std::uint64_t base_ephemeral = 0;
   std::vector<Broadcast> broadcasts;
+  // When this process was told of the COMMIT; zero for what another process committed.
+  std::chrono::steady_clock::time_point committed{};
 };
 
 // Where the line of positions stands. `epoch` names the line itself: ids of another epoch (another

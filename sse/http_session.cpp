@@ -127,6 +127,7 @@ asio::awaitable<HttpSession::Next> HttpSession::serve_stream() {
   Shard& shard = service_.shard;
   shard.look();
   if (!shard.serving() || over_limit()) {
+    shard.count().refusals.add(over_limit() ? Refusal::connections : Refusal::not_ready);
     co_await write(come_back(shard.jittered_retry()));
     co_return Next::linger;
   }
@@ -247,6 +248,7 @@ asio::awaitable<HttpSession::Next> HttpSession::refuse(error_code error) {
 }
 
 asio::awaitable<HttpSession::Next> HttpSession::reply(const HttpResponse& response, Next next) {
+  service_.shard.count().responses[response.status < 600 ? response.status / 100 : 0].add();
   const bool head_only = parser_->get().method() == http::verb::head;
   const bool written = co_await write(to_bytes(response, next == Next::request, head_only));
   co_return written ? next : Next::close;

@@ -71,16 +71,23 @@ void Reader::fill(const ShardLog& log, Outgoing& out, std::vector<std::uint64_t>
     if (place == nullptr) return;
     const Segment& segment = *log.segment(*place);
     const FrameRef& frame = segment.frames[place->frame];
-    if (wanted(*place, frame)) out.add(segment.text(frame));
+    if (!wanted(*place, frame)) continue;
+    out.add(segment.text(frame));
+    if (place->segment >= live_from_) {
+      out.count_frame(segment.committed);
+    } else {
+      out.count_frame();  // it resumed here; nobody waited for it
+    }
   }
 }
 
-void Reader::sent(const ShardLog& log, std::size_t bytes, bool all,
-                  std::vector<std::uint64_t>& scratch) {
+std::size_t Reader::sent(const ShardLog& log, std::size_t bytes, bool all,
+                         std::vector<std::uint64_t>& scratch) {
+  std::size_t frames = 0;
   const std::size_t of_rest = std::min(bytes, rest_.size());
   rest_.remove_prefix(of_rest);
   bytes -= of_rest;
-  if (!rest_.empty()) return;
+  if (!rest_.empty()) return 0;
   held_.reset();
   if (!all) {
     // The socket took a part: walk again and see where that part ends.
@@ -93,6 +100,7 @@ void Reader::sent(const ShardLog& log, std::size_t bytes, bool all,
       if (!wanted(*place, frame)) continue;
       const std::size_t taken = std::min(bytes, frame.length);
       bytes -= taken;
+      ++frames;
       if (taken < frame.length) {
         held_ = segment;
         rest_ = segment->text(frame).substr(taken);
@@ -100,6 +108,7 @@ void Reader::sent(const ShardLog& log, std::size_t bytes, bool all,
     }
   }
   store(scratch);
+  return frames;
 }
 
 }  // namespace spillway::sse

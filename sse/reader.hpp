@@ -9,6 +9,7 @@
 #include <sys/uio.h>
 
 #include <array>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <string_view>
@@ -27,9 +28,12 @@ class Outgoing {
   static constexpr std::size_t kPieces = 64;
   static constexpr std::size_t kBytes = 64u << 10;
 
+  using Time = std::chrono::steady_clock::time_point;
+
   void clear() {
-    count_ = bytes_ = 0;
+    count_ = bytes_ = frames_ = 0;
     cut_ = false;
+    committed_ = {};
   }
   [[nodiscard]] bool full() const { return count_ == kPieces || bytes_ == kBytes; }
   [[nodiscard]] std::size_t bytes() const { return bytes_; }
@@ -38,11 +42,23 @@ class Outgoing {
   [[nodiscard]] std::size_t count() const { return count_; }
   void add(std::string_view text);  // what goes beyond kBytes is left out
 
+  // For the counters: how many frames of the log are among it, and when the first live one was
+  // committed; zero if that is not known.
+  void count_frame() { ++frames_; }
+  void count_frame(Time committed) {
+    if (committed_ == Time{}) committed_ = committed;
+    ++frames_;
+  }
+  [[nodiscard]] std::size_t frames() const { return frames_; }
+  [[nodiscard]] Time committed() const { return committed_; }
+
  private:
   std::array<iovec, kPieces> pieces_;
   std::size_t count_ = 0;
   std::size_t bytes_ = 0;
+  std::size_t frames_ = 0;
   bool cut_ = false;
+  Time committed_{};
 };
 
 struct Cursor {
@@ -66,7 +82,9 @@ class Reader {
   void fill(const ShardLog& log, Outgoing& out, std::vector<std::uint64_t>& scratch) const;
 
   // `bytes` of what fill() added have been sent; `all`: everything, and nothing of it was cut.
-  void sent(const ShardLog& log, std::size_t bytes, bool all, std::vector<std::uint64_t>& scratch);
+  // If not, returns how many frames of the log were begun.
+  std::size_t sent(const ShardLog& log, std::size_t bytes, bool all,
+                   std::vector<std::uint64_t>& scratch);
 
  private:
   friend class ShardLog;

@@ -2,6 +2,7 @@
 // streams through shared_ptr, never changed.
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -27,6 +28,7 @@ struct Segment {
   std::vector<std::string> channels;  // each once
   std::uint64_t base_position = 0;  // holds the durable positions base_position < p <= end_position
   std::uint64_t end_position = 0;
+  std::chrono::steady_clock::time_point committed{};  // zero: by another process
 
   [[nodiscard]] std::string_view text(const FrameRef& frame) const {
     return std::string_view(bytes).substr(frame.offset, frame.length);

@@ -54,6 +54,7 @@ struct Server::Impl {
   std::vector<std::unique_ptr<HttpService>> services;  // one for each shard
   std::unique_ptr<Listener> listener;                  // on the first shard's thread
   std::size_t next = 0;                                // that thread's: whose turn it is
+  Count accepted_count;                                // that thread writes
   std::uint16_t port = 0;
   bool running = false;
 };
@@ -77,9 +78,13 @@ void Server::Impl::start_shard(Shard& shard) {
 }
 
 void Server::Impl::accepted(int fd, const Peer& peer) {
+  accepted_count.add();
   // Shared, because a task has to be copyable.
   auto connection = std::make_shared<Accepted>(fd, peer, ConnectionSlot(connections));
-  if (connection->slot.order() > options.max_connections + kReserve) return;
+  if (connection->slot.order() > options.max_connections + kReserve) {
+    hub.shards.front()->count().refusals.add(Refusal::reserve);  // this thread's
+    return;
+  }
   HttpService& service = *services[next++ % services.size()];
   service.shard.post([this, &service, connection] { begin_session(service, *connection); });
 }
@@ -124,6 +129,16 @@ std::size_t Server::streams() const {
   std::size_t count = 0;
   for (const auto& shard : impl_->hub.shards) count += shard->streams();
   return count;
+}
+
+ServerCounters Server::counters() const {
+  ServerCounters sum;
+  sum.connections_accepted = impl_->accepted_count.value();
+  sum.streams = streams();
+  for (const auto& shard : impl_->hub.shards) sum.add(shard->counters());
+  const std::lock_guard lock(impl_->hub.mutex);
+  sum.parked_bytes = impl_->hub.sequencer.parked_bytes();
+  return sum;
 }
 
 void Server::stop(std::chrono::milliseconds deadline) {

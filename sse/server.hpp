@@ -22,6 +22,7 @@
 #include <utility>
 #include <vector>
 
+#include "sse/counters.hpp"
 #include "sse/hub.hpp"
 #include "sse/replay_source.hpp"
 
@@ -82,7 +83,8 @@ class Server {
 
   void start();
   [[nodiscard]] std::uint16_t port() const;
-  [[nodiscard]] std::size_t streams() const;  // open streams, for status
+  [[nodiscard]] std::size_t streams() const;      // open streams, for status
+  [[nodiscard]] ServerCounters counters() const;  // any thread, after start()
 
   // Takes no more connections, ends streams once what is pending is written, closes the rest at the
   // deadline. Blocks until its threads are gone.

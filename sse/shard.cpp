@@ -42,7 +42,7 @@ Shard::~Shard() {
     finish(milliseconds(0));
     join();
   }
-  drop_all();
+  drop_all(StreamEnd::shutdown);
   dropped_.clear();
 }
 
@@ -78,7 +78,7 @@ void Shard::finish(milliseconds deadline) {
       look();
       finishing_ = true;
       for (const auto& stream : streams_) {
-        stream->finish();
+        stream->finish(StreamEnd::shutdown);
         mark(*stream);
       }
       if (service_.finish) service_.finish();
@@ -119,7 +119,7 @@ void Shard::look() {
   inbox_.looked();
   now_ = Clock::now();
   if (const auto head = inbox_.take_restart()) {
-    drop_all();
+    drop_all(StreamEnd::restarted);
     log_.restart(*head);
   }
   // While streams are being served, segments wait rather than push frames out of the log that these
@@ -130,13 +130,16 @@ void Shard::look() {
   const auto end = now_ + kTurn;
   for (int taken = 1; SegmentPtr segment = inbox_.take(accept); ++taken) {
     if (!log_.continues(*segment)) {
-      drop_all();
+      drop_all(StreamEnd::lagged);
       log_.restart({log_.epoch(), segment->base_position, 0});
     }
     log_.append(std::move(segment));
     log_.visit_touched([this](Reader& reader) { mark(static_cast<Stream&>(reader)); });
     if (taken % kSegmentsPerClockRead == 0 && Clock::now() >= end) break;
   }
+  counters_.log_bytes.set(log_.bytes());
+  counters_.log_base.set(log_.base());
+  counters_.log_end.set(log_.end());
   // Whoever looks from outside a turn leaves the rest to one.
   if (inbox_.waiting()) schedule_turn();
 }
@@ -152,8 +155,13 @@ void Shard::turn() {
     Stream& stream = dirty_.front();
     dirty_.pop_front();
     serve(stream);
-    if (served % kStreamsPerClockRead == 0 && (now_ = Clock::now()) >= end) break;
+    if (served % kStreamsPerClockRead == 0) {
+      now_ = Clock::now();
+      date(now_);
+      if (now_ >= end) break;
+    }
   }
+  if (undated_count_ > 0) date(Clock::now());
   dropped_.clear();
   in_turn_ = false;
   if (!dirty_.empty() || inbox_.waiting()) schedule_turn();
@@ -161,11 +169,12 @@ void Shard::turn() {
 }
 
 void Shard::serve(Stream& stream) {
-  auto result = Stream::Result::over;
+  auto result = Stream::Result::idle;
   try {
     result = stream.serve();
   } catch (const std::exception&) {
     // Its state is not to be trusted any more; the client resumes by its id.
+    return drop(stream, StreamEnd::error);
   }
   switch (result) {
     case Stream::Result::idle:
@@ -175,7 +184,7 @@ void Shard::serve(Stream& stream) {
       mark(stream);
       break;
     case Stream::Result::over:
-      drop(stream);
+      drop(stream, stream.why());
       break;
   }
 }
@@ -200,19 +209,21 @@ void Shard::open(Connection connection, ConnectionSlot slot, StreamRequest reque
   stream->number = streams_.size();
   streams_.push_back(stream);
   stream_count_.store(streams_.size());
+  counters_.streams_opened.add();
   try {
     arm_tick();
     wheel_->arm(*stream, now_ + std::min(options().heartbeat, options().blocked_timeout));
     stream->open();
   } catch (const std::exception&) {
-    drop(*stream);
+    drop(*stream, StreamEnd::error);
   }
 }
 
-void Shard::drop(Stream& stream) {
+void Shard::drop(Stream& stream, StreamEnd why) {
   const std::size_t number = stream.number;
   if (number >= streams_.size() || streams_[number].get() != &stream) return;
   stream.close();
+  counters_.ends.add(why);
   std::swap(streams_[number], streams_.back());
   streams_[number]->number = number;
   dropped_.push_back(std::move(streams_.back()));
@@ -221,8 +232,17 @@ void Shard::drop(Stream& stream) {
   schedule_turn();  // lets go of it, and sees whether all is done
 }
 
-void Shard::drop_all() {
-  while (!streams_.empty()) drop(*streams_.back());
+void Shard::drop_all(StreamEnd why) {
+  while (!streams_.empty()) drop(*streams_.back(), why);
+}
+
+void Shard::date(Clock::time_point now) {
+  for (std::size_t i = 0; i < undated_count_; ++i) {
+    const auto passed = std::max(now - undated_[i], Clock::duration(0));
+    counters_.delivery.observe(static_cast<std::uint64_t>(
+        std::chrono::duration_cast<std::chrono::nanoseconds>(passed).count()));
+  }
+  undated_count_ = 0;
 }
 
 milliseconds Shard::jittered_retry() {
@@ -245,7 +265,7 @@ void Shard::tick() {
     if (const auto next = stream.on_timer(now_)) {
       wheel_->arm(stream, *next);
     } else {
-      drop(stream);
+      drop(stream, stream.why());
     }
   });
   if (!streams_.empty()) arm_tick();
@@ -254,12 +274,12 @@ void Shard::tick() {
 // --- the end ---
 
 void Shard::remove_child() {
-  --children_;
+  counters_.sessions.set(--children_);
   end_if_done();
 }
 
 void Shard::abort() {
-  drop_all();
+  drop_all(StreamEnd::shutdown);
   if (service_.abort) service_.abort();
   end_if_done();
 }

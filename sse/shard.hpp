@@ -1,11 +1,12 @@
 // A shard: one thread, one io_context, one log, and the streams that were dealt to it. No lock is
 // shared with other shards; the hub reaches it through its inbox, others through its mailbox.
 //
-// deliver(), restart(), post(), mailbox() and streams() may be called from any thread; start() and
+// deliver(), restart(), post(), mailbox() and counters() may be called from any thread; start() and
 // join() belong to the server's owner; the rest to the shard's thread. Owns its streams. Nothing a
 // client does, and no exception, ends the thread: only finish() or abort() do.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/intrusive/list.hpp>
@@ -20,6 +21,7 @@
 #include <vector>
 
 #include "sse/connection.hpp"
+#include "sse/counters.hpp"
 #include "sse/inbox.hpp"
 #include "sse/mailbox.hpp"
 #include "sse/net.hpp"
@@ -52,6 +54,7 @@ class Shard {
   void post(std::function<void()> task);
   [[nodiscard]] const std::shared_ptr<Mailbox>& mailbox() const { return mailbox_; }
   [[nodiscard]] std::size_t streams() const { return stream_count_.load(); }
+  [[nodiscard]] const ShardCounters& counters() const { return counters_; }
 
   // start() begins the thread; finish() ends what is open once it is done, at the latest after
   // `deadline`, and then the thread; join() waits for that.
@@ -64,13 +67,20 @@ class Shard {
   [[nodiscard]] bool serving() const { return log_.started() && !finishing_; }
   [[nodiscard]] bool finishing() const { return finishing_; }
   void open(Connection connection, ConnectionSlot slot, StreamRequest request);
-  void drop(Stream& stream);
+  void drop(Stream& stream, StreamEnd why);
   void mark(Stream& stream);  // it has something to do
   void look();                // takes in what the hub has delivered
 
   // A connection that is not a stream keeps the thread from ending.
-  void add_child() { ++children_; }
+  void add_child() { counters_.sessions.set(++children_); }
   void remove_child();
+
+  [[nodiscard]] ShardCounters& count() { return counters_; }
+  // A system call has taken live frames, of which the first was committed then.
+  void delivered(Clock::time_point committed) {
+    undated_[undated_count_++] = committed;
+    if (undated_count_ == undated_.size()) date(Clock::now());
+  }
 
   [[nodiscard]] ShardLog& log() { return log_; }
   [[nodiscard]] MemoryWindow memory() const { return {log_.epoch(), log_.base(), log_.end()}; }
@@ -91,7 +101,8 @@ class Shard {
   void turn();
   void schedule_turn();
   void serve(Stream& stream);
-  void drop_all();
+  void drop_all(StreamEnd why);
+  void date(Clock::time_point now);
   void tick();
   void arm_tick();
   void abort();
@@ -120,6 +131,10 @@ class Shard {
   std::size_t children_ = 0;
   Clock::time_point now_;
   std::minstd_rand random_;
+  // Deliveries since the clock was read last: one reading serves a few dozen system calls.
+  std::array<Clock::time_point, 32> undated_{};
+  std::size_t undated_count_ = 0;
+  ShardCounters counters_;
   Outgoing outgoing_;                   // working memory of a system call
   std::vector<std::uint64_t> scratch_;  // working memory of readers
 };

@@ -14,6 +14,20 @@ namespace {
 
 constexpr int kCallsPerTurn = 4;  // a stream far behind must not hold up the others
 
+ResumeSource source_of(ResetReason reason) {
+  switch (reason) {
+    case ResetReason::expired:
+      return ResumeSource::reset_expired;
+    case ResetReason::epoch:
+      return ResumeSource::reset_epoch;
+    case ResetReason::future:
+      return ResumeSource::reset_future;
+    case ResetReason::invalid:
+      break;
+  }
+  return ResumeSource::reset_invalid;
+}
+
 }  // namespace
 
 Stream::Stream(Shard& shard, Connection connection, ConnectionSlot slot, StreamRequest request)
@@ -36,7 +50,11 @@ void Stream::open() {
 // --- what resume.hpp decided ---
 
 void Stream::carry_out(const GoLive& live) {
-  if (!catch_up_->opened) begin_response(live.after);
+  if (!catch_up_->opened) {
+    began(catch_up_->from.kind == ResumePoint::Kind::none ? ResumeSource::fresh
+                                                          : ResumeSource::memory);
+    begin_response(live.after);
+  }
   shard_.log().subscribe(*this, catch_up_->channels, live.after);
   live_ = true;
   catch_up_.reset();
@@ -45,18 +63,20 @@ void Stream::carry_out(const GoLive& live) {
 
 void Stream::carry_out(const ReadPage& read) {
   catch_up_->reading = true;
+  shard_.count().pages_asked.add();
   ReplayRequest request{catch_up_->channels, read.after, read.limit};
-  auto done = [mailbox = shard_.mailbox(),
+  auto done = [mailbox = shard_.mailbox(), shard = &shard_,
                weak = weak_from_this()](std::optional<ReplayPage> page) {
     // The mailbox takes copyable tasks; a page is too large to copy.
     auto shared = std::make_shared<std::optional<ReplayPage>>(std::move(page));
-    mailbox->post([weak, shared] {
+    mailbox->post([shard, weak, shared] {
+      shard->count().pages_answered.add();
       const auto stream = weak.lock();
       if (!stream) return;
       try {
         stream->on_page(std::move(*shared));
       } catch (const std::exception&) {
-        stream->shard_.drop(*stream);  // half a page would be worse than none
+        shard->drop(*stream, StreamEnd::error);  // half a page would be worse than none
       }
     });
   };
@@ -68,6 +88,7 @@ void Stream::carry_out(const ReadPage& read) {
 }
 
 void Stream::carry_out(const Reset& reset) {
+  began(source_of(reset.reason));
   begin_response(reset.head);
   append_reset(own_, shard_.log().epoch(), reset.reason, catch_up_->from.requested, reset.floor,
                reset.head);
@@ -79,21 +100,26 @@ void Stream::carry_out(const ComeBack&) {
   if (catch_up_->opened) {
     append_retry(own_, retry);
   } else {
+    began(ResumeSource::unavailable);
     own_ = come_back(retry);
     catch_up_->opened = true;
   }
-  finishing_ = true;
+  finish(StreamEnd::unavailable);
   shard_.mark(*this);
 }
 
 void Stream::send_page(const SendPage& send, const ReplayPage& page) {
-  if (!catch_up_->opened) begin_response(send.after);
+  if (!catch_up_->opened) {
+    began(ResumeSource::database);
+    begin_response(send.after);
+  }
   catch_up_->after = send.after;
   catch_up_->upto = page.upto;
   for (const Broadcast& broadcast : page.broadcasts) {
     if (broadcast.ephemeral || broadcast.position <= send.after) continue;
     append_frame(own_, shard_.log().epoch(), broadcast.position, broadcast.event_type,
                  broadcast.data);
+    shard_.count().frames_replayed.add();
   }
   shard_.mark(*this);
 }
@@ -132,11 +158,14 @@ void Stream::page_sent() {
 
 Stream::Result Stream::serve() {
   if (closed_) return Result::over;
-  if (live_ && lost()) return Result::over;  // it was too slow; it comes back with its id
+  if (live_ && lost()) return over(StreamEnd::lagged);  // it was too slow; it comes back by its id
   Outgoing& out = shard_.outgoing();
   for (int call = 0; call < kCallsPerTurn; ++call) {
     out.clear();
-    if (heartbeat_due_ && own_.empty() && !mid_frame()) own_ = kHeartbeat;
+    if (heartbeat_due_ && own_.empty() && !mid_frame()) {
+      own_ = kHeartbeat;
+      shard_.count().heartbeats.add();
+    }
     heartbeat_due_ = false;
     out.add(std::string_view(own_).substr(own_sent_));
     if (live_) fill(shard_.log(), out, shard_.scratch());
@@ -147,32 +176,49 @@ Stream::Result Stream::serve() {
     const ssize_t n = connection_.send(out.pieces(), out.count());
     if (n < 0) {
       if (errno == EINTR) continue;
-      if (errno != EAGAIN && errno != EWOULDBLOCK) return Result::over;
+      if (errno != EAGAIN && errno != EWOULDBLOCK) return over(StreamEnd::closed);
+      shard_.count().deferred.add();
+      behind_ = true;
       wait_writable();
       return Result::blocked;
     }
     last_write_ = shard_.now();
     stalled_since_ = {};
     const auto bytes = static_cast<std::size_t>(n);
-    const bool all = bytes == out.bytes() && !out.cut() && !out.full();
-    consume(bytes, bytes == out.bytes() && !out.cut());
+    const bool whole = bytes == out.bytes() && !out.cut();
+    const std::size_t begun = consume(bytes, whole);
+    ShardCounters& count = shard_.count();
+    count.sends.add();
+    count.bytes.add(bytes);
+    count.frames.add(whole ? out.frames() : begun);
+    if (!behind_ && out.committed() != Clock::time_point{}) shard_.delivered(out.committed());
+    behind_ = !whole || connection_.unsent();
     if (connection_.unsent()) {
       wait_writable();
       return Result::blocked;
     }
-    if (all) return wrote_all();
+    if (whole && !out.full()) return wrote_all();
   }
   return Result::more;
 }
 
-void Stream::consume(std::size_t bytes, bool all) {
+std::size_t Stream::consume(std::size_t bytes, bool all) {
   const std::size_t of_own = std::min(bytes, own_.size() - own_sent_);
   own_sent_ += of_own;
   if (own_sent_ == own_.size()) {
     own_ = {};
     own_sent_ = 0;
   }
-  if (live_) sent(shard_.log(), bytes - of_own, all, shard_.scratch());
+  return live_ ? sent(shard_.log(), bytes - of_own, all, shard_.scratch()) : 0;
+}
+
+Stream::Result Stream::over(StreamEnd why) {
+  why_ = why;
+  return Result::over;
+}
+
+void Stream::began(ResumeSource source) {
+  shard_.count().resumes.add(source);
 }
 
 Stream::Result Stream::wrote_all() {
@@ -206,7 +252,7 @@ void Stream::on_readable() {
     case Connection::Input::closed:
       return on_input_closed();
     case Connection::Input::failed:
-      return shard_.drop(*this);
+      return shard_.drop(*this, StreamEnd::closed);
   }
 }
 
@@ -217,16 +263,22 @@ void Stream::on_input_closed() {
   heartbeat_due_ = !catch_up_ || catch_up_->opened;
   shard_.mark(*this);
   connection_.wait_gone([self = shared_from_this()](error_code) {
-    if (!self->closed_) self->shard_.drop(*self);
+    if (!self->closed_) self->shard_.drop(*self, StreamEnd::closed);
   });
 }
 
 std::optional<Stream::Clock::time_point> Stream::on_timer(Clock::time_point now) {
   const StreamOptions& options = shard_.options();
-  if (live_ && lost()) return std::nullopt;
+  if (live_ && lost()) {
+    why_ = StreamEnd::lagged;
+    return std::nullopt;
+  }
   if (blocked_) {
     const auto end = stalled_since_ + options.blocked_timeout;
-    if (now >= end) return std::nullopt;
+    if (now >= end) {
+      why_ = StreamEnd::blocked;
+      return std::nullopt;
+    }
     return std::min(end, now + options.heartbeat);
   }
   if (catch_up_ && !catch_up_->opened) return now + options.heartbeat;

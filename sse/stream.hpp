@@ -17,6 +17,7 @@
 
 #include "sse/connection.hpp"
 #include "sse/connection_slot.hpp"
+#include "sse/counters.hpp"
 #include "sse/event_id.hpp"
 #include "sse/reader.hpp"
 #include "sse/replay_source.hpp"
@@ -60,10 +61,16 @@ class Stream : public Reader,
   [[nodiscard]] Result serve();
 
   // Ends once what is pending is written.
-  void finish() { finishing_ = true; }
+  void finish(StreamEnd why) {
+    if (!finishing_) why_ = why;
+    finishing_ = true;
+  }
   void close();
 
-  // The timer came around: `over`, or when it wants to be looked at again.
+  // Why serve() or on_timer() found that it is over.
+  [[nodiscard]] StreamEnd why() const { return why_; }
+
+  // The timer came around: nothing if it is over, or when it wants to be looked at again.
   [[nodiscard]] std::optional<Clock::time_point> on_timer(Clock::time_point now);
 
   [[nodiscard]] bool blocked() const { return blocked_; }
@@ -89,12 +96,14 @@ class Stream : public Reader,
   void begin_response(std::uint64_t position);
   void page_sent();
   [[nodiscard]] Result wrote_all();
+  [[nodiscard]] Result over(StreamEnd why);
+  void began(ResumeSource source);
 
   void wait_readable();
   void on_readable();
   void wait_writable();
   void on_input_closed();
-  void consume(std::size_t bytes, bool all);
+  [[nodiscard]] std::size_t consume(std::size_t bytes, bool all);
 
   Shard& shard_;
   Connection connection_;
@@ -108,7 +117,9 @@ class Stream : public Reader,
   bool blocked_ = false;               // waiting for the socket to take more
   bool finishing_ = false;
   bool heartbeat_due_ = false;
+  bool behind_ = false;  // the last system call left something: what comes is late by its client
   bool closed_ = false;
+  StreamEnd why_ = StreamEnd::error;
 };
 
 }  // namespace spillway::sse
