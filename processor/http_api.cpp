@@ -232,6 +232,8 @@ void HttpApi::add_routes(sse::Server& server) {
     respond({200, "text/plain; charset=utf-8", "ok\n", {}});
   });
   server.route("GET", "/readyz", Right::none, [this](const HttpRequest&, const Respond& respond) {
+    if (draining_)
+      return respond({503, "text/plain; charset=utf-8", "not ready: about to end\n", {}});
     if (healthy_()) return respond({200, "text/plain; charset=utf-8", "ready\n", {}});
     respond({503,
              "text/plain; charset=utf-8",

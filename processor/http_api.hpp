@@ -2,6 +2,7 @@
 // server's threads and never block; what needs the database goes through a JobPool. Thread-safe.
 #pragma once
 
+#include <atomic>
 #include <functional>
 
 #include "processor/job_pool.hpp"
@@ -16,6 +17,10 @@ class HttpApi {
   HttpApi(PgTarget target, std::function<bool()> healthy);
 
   void add_routes(sse::Server& server);
+  // The process is about to end: not ready any more, all else as before.
+  void begin_drain() { draining_ = true; }
+  // Who waits for an event is told that it is not done yet.
+  void stop_waiting() { waiter_.stop(); }
   void stop();
 
   // A batch of this process was committed.
@@ -25,6 +30,7 @@ class HttpApi {
   JobPool pool_;
   ResponseWaiter waiter_;
   std::function<bool()> healthy_;
+  std::atomic<bool> draining_{false};
 };
 
 }  // namespace spillway

@@ -79,6 +79,12 @@ void ResponseWaiter::run() {
     pause = waiting_ < before ? shortest_pause : std::min(longest_pause, pause * 3 / 2);
     if (waiting_ > 0 && wake_.wait(seen, pause)) pause = shortest_pause;
   }
+  // What the last batches settled is known by now.
+  if (waiting_ == 0 || !connection) return;
+  try {
+    look(*connection);
+  } catch (const std::exception&) {  // stop() tells who is left
+  }
 }
 
 void ResponseWaiter::look(PgConnection& connection) {

@@ -19,6 +19,7 @@
 #include <thread>
 
 #include "processor/backoff.hpp"
+#include "processor/descriptor_limit.hpp"
 #include "processor/feed.hpp"
 #include "processor/handler_watchdog.hpp"
 #include "processor/http_api.hpp"
@@ -192,6 +193,7 @@ int run_worker(const WorkerOptions& options) {
         "127.0.0.1:PORT, or --insecure if the network keeps strangers out");
 
   limit_memory(options.memory_limit);
+  if (options.serve_streams) raise_descriptor_limit(options.max_connections);
   auto loaded = std::make_shared<const Registry>();
   if (options.run_handlers) {
     loaded = load_handlers(options.handlers);
@@ -345,20 +347,33 @@ int run_worker(const WorkerOptions& options) {
   if (options.ready) options.ready(port);
 
   const int signal = wait_for_stop_signal(reloads, reason);
+  const std::string why = reason.text().value_or(signal == SIGTERM ? "SIGTERM" : "SIGINT");
+  const ShutdownWatch watch(options.shutdown_timeout);
+  if (api) api->begin_drain();
+  if (server && options.drain_delay.count() > 0) {
+    spdlog::info("{}: not ready any more; serving for another {} ms (--drain-delay)", why,
+                 options.drain_delay.count());
+    std::this_thread::sleep_for(options.drain_delay);
+  }
+  if (server) server->stop_accepting();
   // All of them first: while one finishes its batch, the others must not begin another.
   for (auto& runner : runners) runner->request_stop();
-  spdlog::info("{}: finishing what is in hand",
-               reason.text().value_or(signal == SIGTERM ? "SIGTERM" : "SIGINT"));
-  const ShutdownWatch watch(options.shutdown_timeout);
+  spdlog::info("{}: finishing what is in hand", why);
   // Some of the time is kept for the rest, so that slow clients and targets do not make it a
   // failure.
-  const milliseconds patience = options.shutdown_timeout * 3 / 4;
-  if (webhooks) webhooks->begin_stop(steady_clock::now() + patience);
+  const auto begun = steady_clock::now();
+  const milliseconds time =
+      options.shutdown_timeout - (server ? options.drain_delay : milliseconds(0));
+  if (webhooks) webhooks->begin_stop(begun + time * 3 / 4);
   for (auto& runner : runners) runner->stop();
   watchdog.stop();
+  if (api) api->stop_waiting();
+  // The feed goes on meanwhile: what others commit still reaches the streams that are left.
+  if (server)
+    server->stop(std::max(milliseconds(0), std::chrono::duration_cast<milliseconds>(
+                                               begun + time * 7 / 8 - steady_clock::now())));
   if (feed) feed->stop();
   if (api) api->stop();
-  if (server) server->stop(patience);
   if (webhooks) webhooks->stop();
   if (replay) replay->stop();
   maintenance.stop();

@@ -52,6 +52,8 @@ struct WorkerOptions {
   std::chrono::milliseconds lock_timeout{10'000};
   std::chrono::milliseconds batch_timeout{60'000};
   std::chrono::milliseconds shutdown_timeout{10'000};
+  // Of that, how long all goes on after the signal, but for /readyz: for balancers to notice.
+  std::chrono::milliseconds drain_delay{0};
   std::chrono::milliseconds handler_timeout{10'000};  // 0: handlers are not watched
   std::uint64_t memory_limit = 0;                     // bytes of data (RLIMIT_DATA); 0: none
   // The process that this one replaces, and how it ended ("was ended by SIGSEGV").

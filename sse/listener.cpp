@@ -65,7 +65,8 @@ Listener::Listener(asio::io_context& context, const std::string& host, std::uint
 }
 
 void Listener::close() {
-  closed_ = true;
+  if (std::exchange(closed_, true)) return;
+  accept_waiting();  // closing would reset those that were let in by the kernel already
   error_code ignored;
   acceptor_.close(ignored);
   pause_.cancel();
@@ -78,6 +79,11 @@ void Listener::wait() {
 }
 
 void Listener::accept_some() {
+  if (accept_waiting()) wait();
+}
+
+// False when there is no room for more and it has to pause.
+bool Listener::accept_waiting() {
   for (int i = 0; i < kAcceptsPerWake; ++i) {
     sockaddr_storage from{};
     socklen_t length = sizeof from;
@@ -88,14 +94,18 @@ void Listener::accept_some() {
       continue;
     }
     if (errno == EAGAIN || errno == EWOULDBLOCK) break;
-    if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) return pause();
+    if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+      pause();
+      return false;
+    }
     // Anything else is about that one connection, which is over already.
   }
-  wait();
+  return true;
 }
 
 // The connection stays in the backlog, so waiting on it would come back at once, for ever.
 void Listener::pause() {
+  if (closed_) return;
   pause_.expires_after(kPause);
   pause_.async_wait([this](error_code) {
     if (!closed_) wait();

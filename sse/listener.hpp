@@ -30,6 +30,7 @@ class Listener {
 
   void wait();
   void accept_some();
+  bool accept_waiting();
   void pause();
 
   Acceptor acceptor_;

@@ -141,11 +141,17 @@ ServerCounters Server::counters() const {
   return sum;
 }
 
+void Server::stop_accepting() {
+  if (!impl_->running) return;
+  impl_->hub.shards.front()->post([listener = impl_->listener.get()] { listener->close(); });
+}
+
 void Server::stop(std::chrono::milliseconds deadline) {
+  stop_accepting();
   if (!std::exchange(impl_->running, false)) return;
   auto& shards = impl_->hub.shards;
-  shards.front()->post([listener = impl_->listener.get()] { listener->close(); });
-  for (const auto& shard : shards) shard->finish(deadline);
+  for (const auto& shard : shards)
+    shard->finish(deadline, impl_->options.closed_per_second / shards.size());
   for (const auto& shard : shards) shard->join();
   impl_->listener.reset();
   impl_->services.clear();

@@ -65,7 +65,8 @@ struct ServerOptions {
   std::chrono::milliseconds blocked_timeout{30000};
   std::size_t header_bytes = 8192;  // request line and headers
   std::size_t body_bytes = 1u << 20;
-  std::size_t max_connections = 20000;  // in all; over it: 200, retry, close
+  std::size_t max_connections = 20000;   // in all; over it: 200, retry, close
+  std::size_t closed_per_second = 2000;  // streams that stop() closes, as long as it has time
   std::size_t channels_per_connection = 100;
   std::size_t channel_name_bytes = 255;
 };
@@ -86,8 +87,14 @@ class Server {
   [[nodiscard]] std::size_t streams() const;      // open streams, for status
   [[nodiscard]] ServerCounters counters() const;  // any thread, after start()
 
-  // Takes no more connections, ends streams once what is pending is written, closes the rest at the
-  // deadline. Blocks until its threads are gone.
+  // Takes no more connections; those that are open, streams included, go on. Does not block, may be
+  // called twice.
+  void stop_accepting();
+
+  // Takes no more connections, ends streams, each once what is pending for it is written and with a
+  // jittered `retry:`, some thousands a second at most while that leaves time, and closes the rest
+  // at the deadline. What the hub is given meanwhile still reaches the streams that are left.
+  // Blocks until its threads are gone.
   void stop(std::chrono::milliseconds deadline);
 
  private:

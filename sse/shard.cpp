@@ -19,6 +19,9 @@ constexpr int kStreamsPerClockRead = 32;
 constexpr int kSegmentsPerClockRead = 32;
 constexpr milliseconds kTurn{1};
 
+// Between two looks at how many streams are to be closed.
+constexpr milliseconds kPaceStep{10};
+
 // Fine enough for the shortest interval, coarse enough not to wake an idle process.
 Stream::Clock::duration tick_length(const StreamOptions& options) {
   const auto shortest = std::min(options.heartbeat, options.blocked_timeout);
@@ -33,13 +36,14 @@ Shard::Shard(std::size_t log_bytes)
       log_(log_bytes),
       tick_timer_(context_),
       deadline_timer_(context_),
+      pace_timer_(context_),
       now_(Clock::now()),
       random_(std::random_device{}()) {}
 
 Shard::~Shard() {
   mailbox_->close();
   if (thread_.joinable()) {
-    finish(milliseconds(0));
+    finish(milliseconds(0), 0);
     join();
   }
   drop_all(StreamEnd::shutdown);
@@ -72,15 +76,17 @@ void Shard::start(Service service) {
   thread_ = std::thread([this] { run(); });
 }
 
-void Shard::finish(milliseconds deadline) {
-  asio::post(context_, [this, deadline] {
+void Shard::finish(milliseconds deadline, std::size_t per_second) {
+  asio::post(context_, [this, deadline, per_second] {
     if (!finishing_) {
       look();
       finishing_ = true;
-      for (const auto& stream : streams_) {
-        stream->finish(StreamEnd::shutdown);
-        mark(*stream);
-      }
+      finishing_since_ = now_;
+      // What is asked last needs some of the time to be written.
+      pace_.emplace(streams_.size(), per_second, deadline * 6 / 7);
+      asked_ = 0;
+      unasked_ = streams_.size();
+      close_some();
       if (service_.finish) service_.finish();
     }
     deadline_timer_.expires_after(deadline);
@@ -278,7 +284,26 @@ void Shard::remove_child() {
   end_if_done();
 }
 
+// From the back, where drop() puts what fills a gap: a place that was passed holds a stream that
+// was asked already.
+void Shard::close_some() {
+  const auto elapsed = std::chrono::duration_cast<milliseconds>(Clock::now() - finishing_since_);
+  const std::size_t due = pace_->due(elapsed);
+  unasked_ = std::min(unasked_, streams_.size());
+  for (; asked_ < due && unasked_ > 0; ++asked_) {
+    Stream& stream = *streams_[--unasked_];
+    stream.finish(StreamEnd::shutdown);
+    mark(stream);
+  }
+  if (unasked_ == 0) return;
+  pace_timer_.expires_after(kPaceStep);
+  pace_timer_.async_wait([this](error_code error) {
+    if (!error && finishing_) close_some();
+  });
+}
+
 void Shard::abort() {
+  pace_timer_.cancel();
   drop_all(StreamEnd::shutdown);
   if (service_.abort) service_.abort();
   end_if_done();
@@ -287,6 +312,7 @@ void Shard::abort() {
 void Shard::end_if_done() {
   if (finishing_ && streams_.empty() && children_ == 0) {
     deadline_timer_.cancel();
+    pace_timer_.cancel();
     tick_timer_.cancel();
     work_.reset();  // the thread ends when the last cancelled wait has come back
   }

@@ -22,6 +22,7 @@
 
 #include "sse/connection.hpp"
 #include "sse/counters.hpp"
+#include "sse/drain_pace.hpp"
 #include "sse/inbox.hpp"
 #include "sse/mailbox.hpp"
 #include "sse/net.hpp"
@@ -56,10 +57,11 @@ class Shard {
   [[nodiscard]] std::size_t streams() const { return stream_count_.load(); }
   [[nodiscard]] const ShardCounters& counters() const { return counters_; }
 
-  // start() begins the thread; finish() ends what is open once it is done, at the latest after
-  // `deadline`, and then the thread; join() waits for that.
+  // start() begins the thread; finish() ends what is open once it is done, streams at most at
+  // `per_second` as long as that leaves time (drain_pace.hpp), all at the latest after `deadline`,
+  // and then the thread; join() waits for that.
   void start(Service service);
-  void finish(std::chrono::milliseconds deadline);
+  void finish(std::chrono::milliseconds deadline, std::size_t per_second);
   void join();
 
   // --- on the shard's thread ---
@@ -105,6 +107,7 @@ class Shard {
   void date(Clock::time_point now);
   void tick();
   void arm_tick();
+  void close_some();
   void abort();
   void end_if_done();
 
@@ -124,10 +127,15 @@ class Shard {
   std::optional<Wheel> wheel_;
   asio::steady_timer tick_timer_;
   asio::steady_timer deadline_timer_;
+  asio::steady_timer pace_timer_;
   bool ticking_ = false;
   bool turn_posted_ = false;
   bool in_turn_ = false;
   bool finishing_ = false;
+  std::optional<DrainPace> pace_;  // while finishing
+  Clock::time_point finishing_since_;
+  std::size_t asked_ = 0;    // how many streams were asked to end …
+  std::size_t unasked_ = 0;  // … and those from here on in streams_ need not be asked again
   std::size_t children_ = 0;
   Clock::time_point now_;
   std::minstd_rand random_;

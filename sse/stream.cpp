@@ -96,16 +96,26 @@ void Stream::carry_out(const Reset& reset) {
 }
 
 void Stream::carry_out(const ComeBack&) {
+  dismiss();
+  finish(StreamEnd::unavailable);
+  shard_.mark(*this);
+}
+
+// Between two frames only, so that it cannot be taken for a part of one. Moves no id: the client
+// resumes behind the last frame that it has.
+void Stream::dismiss() {
   const auto retry = shard_.jittered_retry();
-  if (catch_up_->opened) {
+  if (!catch_up_ || catch_up_->opened) {
     append_retry(own_, retry);
   } else {
     began(ResumeSource::unavailable);
     own_ = come_back(retry);
     catch_up_->opened = true;
   }
-  finish(StreamEnd::unavailable);
-  shard_.mark(*this);
+  dismissed_ = true;
+  // Nothing comes behind it.
+  if (live_) shard_.log().unsubscribe(*this);
+  live_ = false;
 }
 
 void Stream::send_page(const SendPage& send, const ReplayPage& page) {
@@ -222,7 +232,11 @@ void Stream::began(ResumeSource source) {
 }
 
 Stream::Result Stream::wrote_all() {
-  if (finishing_) return Result::over;
+  if (finishing_) {
+    if (dismissed_) return Result::over;
+    dismiss();
+    return Result::more;
+  }
   if (catch_up_ && catch_up_->opened && !catch_up_->reading) page_sent();
   return Result::idle;
 }

@@ -60,7 +60,7 @@ class Stream : public Reader,
   enum class Result { idle, more, blocked, over };
   [[nodiscard]] Result serve();
 
-  // Ends once what is pending is written.
+  // Ends once what is pending is written, with a `retry:` as the last word.
   void finish(StreamEnd why) {
     if (!finishing_) why_ = why;
     finishing_ = true;
@@ -98,6 +98,7 @@ class Stream : public Reader,
   [[nodiscard]] Result wrote_all();
   [[nodiscard]] Result over(StreamEnd why);
   void began(ResumeSource source);
+  void dismiss();
 
   void wait_readable();
   void on_readable();
@@ -116,6 +117,7 @@ class Stream : public Reader,
   bool live_ = false;                  // subscribed to the log
   bool blocked_ = false;               // waiting for the socket to take more
   bool finishing_ = false;
+  bool dismissed_ = false;  // told when to come back
   bool heartbeat_due_ = false;
   bool behind_ = false;  // the last system call left something: what comes is late by its client
   bool closed_ = false;

@@ -70,6 +70,10 @@ void RunOptions::add_to(CLI::App& command) {
   command.add_option("--shutdown-timeout", shutdown_timeout, "How long SIGTERM may take")
       ->capture_default_str();
   command
+      .add_option("--drain-delay", drain_delay,
+                  "How long SIGTERM leaves everything as it is but /readyz, which is 503 at once")
+      ->capture_default_str();
+  command
       .add_option("--handler-timeout", handler_timeout,
                   "A handler that takes longer ends the process, and its event fails; 0 never")
       ->capture_default_str();
@@ -179,6 +183,11 @@ WorkerOptions RunOptions::worker_options(PgTarget target) const {
     throw ConfigurationError("--batch-timeout " + batch_timeout +
                              ": write more than --lock-timeout, which is " + lock_timeout);
   options.shutdown_timeout = parse_duration(shutdown_timeout, "--shutdown-timeout");
+  options.drain_delay = parse_duration(drain_delay, "--drain-delay");
+  if (options.drain_delay.count() > 0 && options.drain_delay >= options.shutdown_timeout)
+    throw ConfigurationError("--drain-delay " + drain_delay +
+                             ": write less than --shutdown-timeout, which is " + shutdown_timeout +
+                             " and has to hold the rest too");
   options.handler_timeout = parse_duration(handler_timeout, "--handler-timeout");
   if (options.handler_timeout.count() > 0 &&
       options.handler_timeout < std::chrono::milliseconds(50))

@@ -26,6 +26,7 @@ struct RunOptions {
   std::string lock_timeout = "10s";
   std::string batch_timeout = "1m";
   std::string shutdown_timeout = "10s";
+  std::string drain_delay = "0";
   std::string handler_timeout = "10s";
   std::uint64_t memory_limit = 0;
   bool supervised = false;

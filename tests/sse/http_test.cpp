@@ -4,10 +4,13 @@
 
 #include <atomic>
 #include <nlohmann/json.hpp>
+#include <optional>
+#include <set>
 #include <string>
 #include <system_error>
 #include <thread>
 
+#include "sse/drain_pace.hpp"
 #include "tests/sse/support.hpp"
 
 namespace spillway::sse::test {
@@ -28,6 +31,13 @@ std::string post(std::string_view path, std::string_view body, std::string_view 
 
 std::string error_of(const std::string& response) {
   return nlohmann::json::parse(body_of(response)).at("error").get<std::string>();
+}
+
+// The `retry:` that a stream ended with.
+std::optional<int> last_word_of(const std::string& response) {
+  const auto at = response.rfind("retry: ");
+  if (at == std::string::npos || response.find('\n', at) + 1 != response.size()) return {};
+  return std::stoi(response.substr(at + 7));
 }
 
 struct Echo {
@@ -313,10 +323,84 @@ TEST(Server, StopWritesWhatIsPendingAndEndsStreams) {
   std::thread stopping([&] { echo.site.server.stop(milliseconds(5000)); });
   EXPECT_TRUE(client.read_to_end());
   stopping.join();
-  EXPECT_EQ(client.received(),
-            opening("A:1", 0) + "data: " + large + "\nid: e-1\n\ndata: last\nid: e-2\n\n");
+  const std::string all =
+      opening("A:1", 0) + "data: " + large + "\nid: e-1\n\ndata: last\nid: e-2\n\n";
+  EXPECT_EQ(client.received().substr(0, all.size()), all);
+  const auto retry = last_word_of(client.received());
+  ASSERT_TRUE(retry);
+  EXPECT_EQ(client.received().substr(all.size()), "retry: " + std::to_string(*retry) + "\n");
+  EXPECT_GE(*retry, 2000);
+  EXPECT_LE(*retry, 6000);
   EXPECT_EQ(echo.site.server.streams(), 0u);
   echo.site.server.stop(milliseconds(5000));
+}
+
+TEST(Server, StopSpreadsTheEndOfManyStreamsWhichGoOnReceivingMeanwhile) {
+  constexpr std::size_t kLater = 10;
+  ServerOptions options;
+  options.closed_per_second = 1;
+  Echo echo(options);
+  std::vector<Client> clients;
+  for (std::size_t i = 0; i < DrainPace::kAtOnce + kLater; ++i)
+    clients.push_back(echo.site.open("/sse/A/1"));
+  for (Client& client : clients) ASSERT_TRUE(client.read_until("connected"));
+  echo.site.publish({{"A:1", "", "before"}});
+  std::thread stopping([&] { echo.site.server.stop(milliseconds(3000)); });
+  EXPECT_TRUE(eventually([&] { return echo.site.server.streams() <= kLater; }));
+  echo.site.publish({{"A:1", "", "meanwhile"}});
+  stopping.join();
+  std::size_t told = 0;
+  std::set<int> retries;
+  for (Client& client : clients) {
+    ASSERT_TRUE(client.read_to_end());
+    const auto retry = last_word_of(client.received());
+    ASSERT_TRUE(retry) << client.received();
+    retries.insert(*retry);
+    const auto frames = frames_of(client.received());
+    ASSERT_GE(frames.size(), 1u);
+    EXPECT_EQ(frames.front().data, "before");
+    if (frames.size() > 1) ++told;
+  }
+  EXPECT_GE(told, 1u);
+  EXPECT_LE(told, kLater);
+  EXPECT_GT(retries.size(), clients.size() / 2) << "they are all told the same";
+}
+
+TEST(Server, StopTellsAStreamThatWaitsForAPageToComeBack) {
+  Site site({}, {}, false);
+  site.commit({{"A:1", "", "1"}});
+  site.hub.start(site.line);
+  site.server.start();
+  site.source.set_mode(FakeReplaySource::Mode::hold);
+  Client client = site.open("/sse/A/1", "Last-Event-ID: e-0\r\n");
+  ASSERT_TRUE(eventually([&] { return site.source.held() == 1; }));
+  site.server.stop(milliseconds(5000));
+  ASSERT_TRUE(client.read_to_end());
+  EXPECT_TRUE(client.received().starts_with("HTTP/1.1 200 OK\r\n"));
+  EXPECT_TRUE(body_of(client.received()).starts_with("retry: ")) << client.received();
+  site.source.release();
+}
+
+TEST(Server, ThatTakesNoMoreConnectionsServesThoseItHas) {
+  Echo echo;
+  Client stream = echo.site.open("/sse/A/1");
+  ASSERT_TRUE(stream.read_until("connected"));
+  Client keeping(echo.site.port(), get("/hello"));
+  ASSERT_TRUE(keeping.read_until("hello"));
+  echo.site.server.stop_accepting();
+  echo.site.server.stop_accepting();
+  ASSERT_TRUE(eventually([&] {
+    try {
+      Client refused(echo.site.port());
+      return false;
+    } catch (const std::runtime_error&) {
+      return true;
+    }
+  }));
+  echo.site.publish({{"A:1", "", "still"}});
+  EXPECT_TRUE(stream.read_until("data: still"));
+  keeping.send(get("/later"));
+  EXPECT_TRUE(keeping.read_until("202 Accepted"));
 }
 
 TEST(Server, StopWaitsForARequestInHand) {
@@ -347,6 +431,10 @@ TEST(Server, StopClosesTheRestAtItsDeadline) {
   EXPECT_LT(took, milliseconds(5000));
   EXPECT_EQ(echo.site.server.streams(), 0u);
   echo.held.front()({200, "text/plain", "late", {}});
+  // Cut in the middle of a frame, it is told nothing that a parser could take for a part of it.
+  stalled.read_to_end();
+  EXPECT_LT(stalled.received().size(), 20000000u);
+  EXPECT_FALSE(last_word_of(stalled.received()));
 }
 
 TEST(Server, AnAddressInUseIsAnErrorThatNamesIt) {

@@ -1,6 +1,7 @@
 // How a worker starts, and why not; how it stops; and the private PostgreSQL of `spillway dev`.
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <sys/resource.h>
 
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -108,6 +109,90 @@ TEST(Lifecycle, a_second_signal_ends_it_at_once_and_loses_nothing) {
   EXPECT_EQ(database.value("SELECT string_agg(n::text, ' ') FROM good"), "1");
 }
 
+TEST(Lifecycle, a_drain_delay_keeps_serving_but_is_not_ready) {
+  Database database;
+  Worker worker(database.url(), {"--handlers", test_handlers(), "--drain-delay", "10m",
+                                 "--shutdown-timeout", "1h"});
+  worker.wait_until_ready();
+  EXPECT_EQ(http(worker.port(), "GET", "/readyz").status, 200);
+  SseClient stream(worker.port(), "/sse/T/good");
+  ASSERT_TRUE(stream.next());
+  worker.process().signal(SIGTERM);
+  ASSERT_TRUE(eventually([&] { return http(worker.port(), "GET", "/readyz").status == 503; }));
+  EXPECT_TRUE(contains(http(worker.port(), "GET", "/readyz").body, "about to end"));
+  EXPECT_EQ(http(worker.port(), "GET", "/healthz").status, 200);
+  SseClient late(worker.port(), "/sse/T/good");
+  ASSERT_TRUE(late.next());
+  const json step = {{"tell", {{"channel", "T:good"}, {"event_type", "told"}, {"data", 1}}}};
+  const auto answer = http(worker.port(), "POST", "/events?wait=10",
+                           json{{"type", "Good"}, {"payload", {{"do", {step}}}}}.dump());
+  EXPECT_EQ(answer.status, 200) << answer.body;
+  for (SseClient* client : {&stream, &late}) {
+    const auto frame = client->next();
+    ASSERT_TRUE(frame);
+    EXPECT_EQ(frame->event, "told");
+  }
+  worker.process().signal(SIGTERM);
+  EXPECT_EQ(worker.process().wait(), 130) << "a second signal ends it at once";
+}
+
+TEST(Lifecycle, after_its_drain_delay_a_worker_ends_in_order) {
+  Database database;
+  Worker worker(database.url(), {"--drain-delay", "50ms"});
+  worker.wait_until_ready();
+  EXPECT_EQ(worker.stop(), 0) << worker.process().errors();
+  const std::string log = worker.process().errors();
+  EXPECT_LT(log.find("not ready any more"), log.find("finishing what is in hand")) << log;
+}
+
+TEST(Lifecycle, streams_go_on_receiving_what_other_workers_commit_while_a_batch_is_finished) {
+  Database database;
+  BlockedBatch blocked(database, {});
+  blocked.signal(SIGTERM);
+  // The worker in question holds all lanes, so what another one commits is written by hand.
+  database.query(
+      "WITH head AS (UPDATE spillway.stream_head SET last = last + 1 RETURNING last)"
+      " INSERT INTO spillway.broadcasts (position, channel, event_type, data)"
+      " SELECT last, 'T:good', 'told', '7' FROM head");
+  const auto frame = blocked.client->next();
+  ASSERT_TRUE(frame) << blocked.worker->process().errors();
+  EXPECT_EQ(frame->data, "7");
+  EXPECT_THROW(SseClient(blocked.worker->port(), "/sse/T/good"), std::runtime_error)
+      << "new connections are for others";
+  blocked.let_go();
+  EXPECT_EQ(blocked.worker->process().wait(), 0) << blocked.worker->process().errors();
+}
+
+TEST(Lifecycle, the_limit_of_open_files_is_raised_to_what_the_system_allows) {
+  Database database;
+  // The soft limit alone is low, then both are.
+  const auto limits = [&](const std::string& set, const std::string& words) {
+    const std::string port_file = (scratch_folder() / "limited.port").string();
+    Process process({"/bin/sh", "-c",
+                     "ulimit " + set + "; exec \"$0\" run --listen 127.0.0.1:0 --port-file \"$1\"",
+                     spillway_binary(), port_file},
+                    {{"DATABASE_URL", database.url()}});
+    EXPECT_TRUE(eventually([&] { return contains(process.errors(), "listening on"); }))
+        << process.errors();
+    std::ifstream file("/proc/" + std::to_string(process.pid()) + "/limits");
+    std::string line;
+    while (std::getline(file, line) && !line.starts_with("Max open files")) {
+    }
+    EXPECT_TRUE(contains(line, words)) << line;
+    process.signal(SIGTERM);
+    EXPECT_EQ(process.wait(), 0);
+    return process.errors();
+  };
+  const std::string hard = std::to_string([] {
+    rlimit limit{};
+    getrlimit(RLIMIT_NOFILE, &limit);
+    return limit.rlim_max;
+  }());
+  limits("-Sn 300", " " + hard + " ");
+  const std::string log = limits("-n 400", " 400 ");
+  EXPECT_TRUE(contains(log, "--max-connections 20000")) << log;
+}
+
 TEST(Lifecycle, a_shutdown_that_takes_too_long_is_a_failure_that_says_so) {
   Database database;
   BlockedBatch blocked(database, {"--shutdown-timeout", "300ms"});
@@ -167,6 +252,7 @@ TEST(Lifecycle, wrong_options_exit_2_and_say_what_to_write) {
       {{"run", "--listen", "0.0.0.0:0"}, "--insecure"},
       {{"run", "--listen", "[::]:0"}, "--insecure"},
       {{"run", "--listen", "192.0.2.1:0", "--insecure"}, "--listen"},
+      {{"run", "--drain-delay", "10s"}, "less than --shutdown-timeout"},
       {{"run", "--retry-delay", "soon"}, "write a duration such as"},
       {{"run", "--config", (scratch_folder() / "none.toml").string()}, "none.toml"},
       {{"enqueue"}, "--file"},
