@@ -143,8 +143,14 @@ void append_reset(std::string& out, std::string_view epoch, ResetReason reason,
   append_id(out, epoch, head);
 }
 
-std::string come_back(std::chrono::milliseconds retry) {
+std::string stream_head(std::string_view more_headers) {
   std::string out(kStreamHead);
+  if (!more_headers.empty()) out.insert(out.size() - 2, more_headers);
+  return out;
+}
+
+std::string come_back(std::chrono::milliseconds retry, std::string_view more_headers) {
+  std::string out = stream_head(more_headers);
   append_retry(out, retry);
   out += '\n';
   return out;

@@ -16,7 +16,7 @@
 
 namespace spillway::sse {
 
-// The head of every stream's response; the body ends with the connection.
+// The head of a stream's response; the body ends with the connection.
 inline constexpr std::string_view kStreamHead =
     "HTTP/1.1 200 OK\r\n"
     "Content-Type: text/event-stream\r\n"
@@ -24,6 +24,9 @@ inline constexpr std::string_view kStreamHead =
     "X-Accel-Buffering: no\r\n"
     "Connection: close\r\n"
     "\r\n";
+
+// The same with more lines, each with its end, for pages of other origins.
+[[nodiscard]] std::string stream_head(std::string_view more_headers);
 
 // One newline only: with a blank line behind it some clients fire an empty message.
 inline constexpr std::string_view kHeartbeat = ":\n";
@@ -54,7 +57,8 @@ void append_retry(std::string& out, std::chrono::milliseconds retry);
 
 // A whole response that tells the client to come back later. EventSource gives up for good on an
 // error status, so it is a stream that ends.
-[[nodiscard]] std::string come_back(std::chrono::milliseconds retry);
+[[nodiscard]] std::string come_back(std::chrono::milliseconds retry,
+                                    std::string_view more_headers = {});
 
 // `retry` spread over one to three times its value by `random`, so that those who were sent away
 // together do not return together.

@@ -30,6 +30,10 @@ constexpr milliseconds kLinger{1000};
 constexpr std::size_t kLingerBytes = 1u << 20;
 constexpr std::size_t kReadAtLeast = 512;
 
+Seconds now_on_the_wall() {
+  return std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now());
+}
+
 }  // namespace
 
 HttpSession::HttpSession(HttpService& service, Connection connection, ConnectionSlot slot)
@@ -91,6 +95,7 @@ asio::awaitable<HttpSession::Next> HttpSession::serve_one() {
   ++request_;
   response_.reset();
   head_ = {};
+  cors_.clear();
   idle_ = buffer_.size() == 0;
   arm(options.header_timeout);
   const error_code error = co_await read(false);
@@ -103,6 +108,9 @@ asio::awaitable<HttpSession::Next> HttpSession::serve_one() {
     co_return co_await reply(
         error_response(400, "more than one " + std::string(head_.ambiguous) + "; send one"),
         Next::linger);
+  if (const auto refused = service_.access.check_host(head_, connection_.peer().is_unix()))
+    co_return co_await turn_away(*refused);
+  cors_ = service_.access.headers(head_);
   if (is_stream_path(head_.path)) co_return co_await serve_stream();
   co_return co_await serve_route();
 }
@@ -110,6 +118,8 @@ asio::awaitable<HttpSession::Next> HttpSession::serve_one() {
 // --- streams ---
 
 asio::awaitable<HttpSession::Next> HttpSession::serve_stream() {
+  if (service_.access.is_preflight(head_))
+    co_return co_await reply_unread(service_.access.preflight(head_, "GET, HEAD"));
   if (!head_.head_only() && head_.method != "GET") {
     HttpResponse response = error_response(405, "a stream is read with GET");
     response.headers.emplace_back("Allow", "GET, HEAD");
@@ -120,22 +130,26 @@ asio::awaitable<HttpSession::Next> HttpSession::serve_stream() {
       {service_.options.channels_per_connection, service_.options.channel_name_bytes});
   if (const auto* wrong = std::get_if<AddressError>(&address))
     co_return co_await reply(error_response(400, wrong->message), Next::linger);
+  auto admitted = service_.access.subscribe(head_, std::get<Channels>(address), now_on_the_wall());
+  if (const auto* refused = std::get_if<HttpResponse>(&admitted))
+    co_return co_await turn_away(*refused);
   if (head_.head_only()) {
-    co_await write(kStreamHead);
+    co_await write(stream_head(to_lines(cors_)));
     co_return Next::close;
   }
   Shard& shard = service_.shard;
   shard.look();
   if (!shard.serving() || over_limit()) {
     shard.count().refusals.add(over_limit() ? Refusal::connections : Refusal::not_ready);
-    co_await write(come_back(shard.jittered_retry()));
+    co_await write(come_back(shard.jittered_retry(), to_lines(cors_)));
     co_return Next::linger;
   }
+  Caller& caller = std::get<Caller>(admitted);
   StreamRequest wanted{
       std::get<Channels>(std::move(address)),
       choose_resume_point(head_.last_event_id, query_value(head_.query, "last_event_id"),
                           shard.log().epoch()),
-      {}};
+      std::move(caller.subject), to_lines(cors_), caller.expires.value_or(kNever)};
   shard.open(std::move(connection_), std::move(slot_), std::move(wanted));
   co_return Next::gone;
 }
@@ -155,11 +169,16 @@ asio::awaitable<HttpSession::Next> HttpSession::serve_route() {
   request.path = *decoded;
   request.query = without_token(head_.query);
   auto found = service_.router.find(request.method, request.path);
-  if (auto* response = std::get_if<HttpResponse>(&found)) {
-    // A body that is still under way is not worth reading.
-    const bool whole = parser_->is_done() && parser_->get().keep_alive() && !over_limit();
-    co_return co_await reply(*response, whole && !finishing_ ? Next::request : Next::linger);
+  if (const auto* response = std::get_if<HttpResponse>(&found)) {
+    if (response->status == 405 && service_.access.is_preflight(head_))
+      co_return co_await reply_unread(
+          service_.access.preflight(head_, response->headers.front().second));
+    co_return co_await reply_unread(*response);
   }
+  const Route& route = *std::get<const Route*>(found);
+  const auto admitted = service_.access.call(head_, route.right, now_on_the_wall());
+  if (const auto* refused = std::get_if<HttpResponse>(&admitted))
+    co_return co_await turn_away(*refused);
   if (!co_await read_body()) co_return Next::linger;
   const bool keep_alive = parser_->get().keep_alive() && !over_limit();
   request.content_type = head_.content_type;
@@ -167,7 +186,7 @@ asio::awaitable<HttpSession::Next> HttpSession::serve_route() {
 
   Respond respond = make_responder(service_.shard.mailbox(), weak_from_this(), request_);
   try {
-    std::get<const Route*>(found)->handler(std::move(request), std::move(respond));
+    route.handler(std::move(request), std::move(respond));
   } catch (const std::exception&) {
     respond = nullptr;
     answer(request_, error_response(500, "the request could not be handled"));
@@ -250,8 +269,20 @@ asio::awaitable<HttpSession::Next> HttpSession::refuse(error_code error) {
 asio::awaitable<HttpSession::Next> HttpSession::reply(const HttpResponse& response, Next next) {
   service_.shard.count().responses[response.status < 600 ? response.status / 100 : 0].add();
   const bool head_only = parser_->get().method() == http::verb::head;
-  const bool written = co_await write(to_bytes(response, next == Next::request, head_only));
+  const bool written = co_await write(to_bytes(response, next == Next::request, head_only, cors_));
   co_return written ? next : Next::close;
+}
+
+// A body that is still under way is not worth reading.
+asio::awaitable<HttpSession::Next> HttpSession::reply_unread(const HttpResponse& response) {
+  const bool whole = parser_->is_done() && parser_->get().keep_alive() && !over_limit();
+  co_return co_await reply(response, whole && !finishing_ ? Next::request : Next::linger);
+}
+
+asio::awaitable<HttpSession::Next> HttpSession::turn_away(const HttpResponse& response) {
+  service_.shard.count().refusals.add(response.status == 401 ? Refusal::unauthorized
+                                                             : Refusal::forbidden);
+  co_return co_await reply_unread(response);
 }
 
 asio::awaitable<bool> HttpSession::write(std::string_view bytes) {

@@ -18,6 +18,7 @@
 #include <string>
 #include <string_view>
 
+#include "sse/access.hpp"
 #include "sse/connection.hpp"
 #include "sse/connection_slot.hpp"
 #include "sse/request_head.hpp"
@@ -55,6 +56,8 @@ class HttpSession : public SessionHook, public std::enable_shared_from_this<Http
   asio::awaitable<error_code> read(bool whole);
   asio::awaitable<Next> refuse(error_code error);
   asio::awaitable<Next> reply(const HttpResponse& response, Next next);
+  asio::awaitable<Next> reply_unread(const HttpResponse& response);
+  asio::awaitable<Next> turn_away(const HttpResponse& response);
   asio::awaitable<bool> write(std::string_view bytes);
   asio::awaitable<void> linger();
 
@@ -68,6 +71,7 @@ class HttpSession : public SessionHook, public std::enable_shared_from_this<Http
   boost::beast::flat_buffer buffer_;
   std::optional<Parser> parser_;
   RequestHead head_;  // of the request in hand, once it is here
+  Headers cors_;      // what goes with its answer, for pages of other origins
   asio::steady_timer timeout_;
   asio::steady_timer answered_;  // never expires; cancelled when there is an answer
   std::optional<HttpResponse> response_;
@@ -85,6 +89,7 @@ struct HttpService {
 
   Shard& shard;
   const ServerOptions& options;
+  const Access& access;
   const Router& router;
   Sessions sessions{};
 };

@@ -13,7 +13,8 @@ void append_header(std::string& out, std::string_view name, std::string_view val
 
 }  // namespace
 
-std::string to_bytes(const HttpResponse& response, bool keep_alive, bool head_only) {
+std::string to_bytes(const HttpResponse& response, bool keep_alive, bool head_only,
+                     const Headers& more) {
   const auto reason =
       boost::beast::http::obsolete_reason(static_cast<boost::beast::http::status>(response.status));
   std::string out = "HTTP/1.1 " + std::to_string(response.status) + " ";
@@ -23,9 +24,16 @@ std::string to_bytes(const HttpResponse& response, bool keep_alive, bool head_on
   const bool bodiless = response.status < 200 || response.status == 204 || response.status == 304;
   if (!bodiless) append_header(out, "Content-Length", std::to_string(response.body.size()));
   for (const auto& [name, value] : response.headers) append_header(out, name, value);
+  for (const auto& [name, value] : more) append_header(out, name, value);
   append_header(out, "Connection", keep_alive ? "keep-alive" : "close");
   out += "\r\n";
   if (!head_only && !bodiless) out += response.body;
+  return out;
+}
+
+std::string to_lines(const Headers& headers) {
+  std::string out;
+  for (const auto& [name, value] : headers) append_header(out, name, value);
   return out;
 }
 

@@ -7,6 +7,7 @@
 #include <stdexcept>
 #include <utility>
 
+#include "sse/access.hpp"
 #include "sse/http_session.hpp"
 #include "sse/hub_impl.hpp"
 #include "sse/listener.hpp"
@@ -38,6 +39,7 @@ struct Accepted {
 struct Server::Impl {
   Impl(ServerOptions o, Hub::Impl& h, ReplaySource& r)
       : options(std::move(o)),
+        access(options.access),
         hub(h),
         replay(r),
         connections(std::make_shared<ConnectionSlot::Count>(0)) {}
@@ -47,6 +49,7 @@ struct Server::Impl {
   void begin_session(HttpService& service, Accepted& connection);
 
   const ServerOptions options;
+  const Access access;
   Hub::Impl& hub;
   ReplaySource& replay;
   Router router;
@@ -60,7 +63,7 @@ struct Server::Impl {
 };
 
 void Server::Impl::start_shard(Shard& shard) {
-  services.push_back(std::make_unique<HttpService>(HttpService{shard, options, router}));
+  services.push_back(std::make_unique<HttpService>(HttpService{shard, options, access, router}));
   HttpService* http = services.back().get();
   Service service;
   service.options = {options.retry, options.heartbeat, options.blocked_timeout};

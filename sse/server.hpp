@@ -22,6 +22,7 @@
 #include <utility>
 #include <vector>
 
+#include "sse/access_options.hpp"
 #include "sse/counters.hpp"
 #include "sse/hub.hpp"
 #include "sse/replay_source.hpp"
@@ -69,6 +70,7 @@ struct ServerOptions {
   std::size_t closed_per_second = 2000;  // streams that stop() closes, as long as it has time
   std::size_t channels_per_connection = 100;
   std::size_t channel_name_bytes = 255;
+  AccessOptions access;  // who may
 };
 
 class Server {

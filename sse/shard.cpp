@@ -218,7 +218,8 @@ void Shard::open(Connection connection, ConnectionSlot slot, StreamRequest reque
   counters_.streams_opened.add();
   try {
     arm_tick();
-    wheel_->arm(*stream, now_ + std::min(options().heartbeat, options().blocked_timeout));
+    const auto due = now_ + std::min(options().heartbeat, options().blocked_timeout);
+    wheel_->arm(*stream, stream->not_after_expiry(due, now_));
     stream->open();
   } catch (const std::exception&) {
     drop(*stream, StreamEnd::error);

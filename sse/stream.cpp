@@ -34,10 +34,12 @@ Stream::Stream(Shard& shard, Connection connection, ConnectionSlot slot, StreamR
     : shard_(shard),
       connection_(std::move(connection)),
       slot_(std::move(slot)),
+      expires_(request.expires),
       catch_up_(std::make_unique<CatchUp>()),
       last_write_(shard.now()) {
   catch_up_->channels = std::move(request.channels);
   catch_up_->from = std::move(request.from);
+  catch_up_->more_headers = std::move(request.more_headers);
 }
 
 void Stream::open() {
@@ -109,7 +111,7 @@ void Stream::dismiss() {
     append_retry(own_, retry);
   } else {
     began(ResumeSource::unavailable);
-    own_ = come_back(retry);
+    own_ = come_back(retry, catch_up_->more_headers);
     catch_up_->opened = true;
   }
   dismissed_ = true;
@@ -154,7 +156,7 @@ void Stream::on_page(std::optional<ReplayPage> page) {
 }
 
 void Stream::begin_response(std::uint64_t position) {
-  own_ = kStreamHead;
+  own_ = stream_head(catch_up_->more_headers);
   append_opening(own_, shard_.options().retry, shard_.log().epoch(), position, catch_up_->channels);
   catch_up_->opened = true;
 }
@@ -169,6 +171,7 @@ void Stream::page_sent() {
 Stream::Result Stream::serve() {
   if (closed_) return Result::over;
   if (live_ && lost()) return over(StreamEnd::lagged);  // it was too slow; it comes back by its id
+  if (expired()) return over(StreamEnd::expired);
   Outgoing& out = shard_.outgoing();
   for (int call = 0; call < kCallsPerTurn; ++call) {
     out.clear();
@@ -281,7 +284,34 @@ void Stream::on_input_closed() {
   });
 }
 
+// --- time ---
+
+// Read from the clock each time: the shard's now() is of the turn's beginning, and a token is worth
+// nothing a moment after its end. Who has no token asks no clock.
+bool Stream::expired() const {
+  return expires_ != kNever &&
+         std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now()) >= expires_;
+}
+
+Stream::Clock::time_point Stream::not_after_expiry(Clock::time_point due,
+                                                   Clock::time_point now) const {
+  if (expires_ == kNever) return due;
+  const auto wall = std::chrono::system_clock::now();
+  // What is far away does not fit into the clock's unit; the timer comes around before that.
+  if (expires_ > std::chrono::floor<std::chrono::seconds>(wall) + std::chrono::hours(1)) return due;
+  return std::min(due, now + std::max(expires_ - wall, decltype(expires_ - wall)::zero()));
+}
+
 std::optional<Stream::Clock::time_point> Stream::on_timer(Clock::time_point now) {
+  if (expired()) {
+    why_ = StreamEnd::expired;
+    return std::nullopt;
+  }
+  const auto next = look_after(now);
+  return next ? std::optional(not_after_expiry(*next, now)) : std::nullopt;
+}
+
+std::optional<Stream::Clock::time_point> Stream::look_after(Clock::time_point now) {
   const StreamOptions& options = shard_.options();
   if (live_ && lost()) {
     why_ = StreamEnd::lagged;

@@ -27,10 +27,16 @@ namespace spillway::sse {
 
 class Shard;
 
+// When what was granted ends, by the clock on the wall.
+using Expiry = std::chrono::sys_seconds;
+inline constexpr Expiry kNever = Expiry::max();
+
 struct StreamRequest {
   std::vector<std::string> channels;
   ResumePoint from;
-  std::string subject;  // who it is, by the token's `sub`; empty: not known
+  std::string subject;       // who it is, by the token's `sub`; empty: not known
+  std::string more_headers;  // lines of the response's head, each with its end
+  Expiry expires = kNever;   // from then on nothing more is sent
 };
 
 struct StreamOptions {
@@ -70,6 +76,10 @@ class Stream : public Reader,
   // Why serve() or on_timer() found that it is over.
   [[nodiscard]] StreamEnd why() const { return why_; }
 
+  // `due`, or the time when the token expires, if that is earlier.
+  [[nodiscard]] Clock::time_point not_after_expiry(Clock::time_point due,
+                                                   Clock::time_point now) const;
+
   // The timer came around: nothing if it is over, or when it wants to be looked at again.
   [[nodiscard]] std::optional<Clock::time_point> on_timer(Clock::time_point now);
 
@@ -81,6 +91,7 @@ class Stream : public Reader,
   struct CatchUp {  // gone once the stream is live
     std::vector<std::string> channels;
     ResumePoint from;
+    std::string more_headers;
     bool opened = false;      // the response has begun
     bool reading = false;     // a page is on its way
     std::uint64_t after = 0;  // where the page being sent began …
@@ -100,6 +111,9 @@ class Stream : public Reader,
   void began(ResumeSource source);
   void dismiss();
 
+  [[nodiscard]] bool expired() const;
+  [[nodiscard]] std::optional<Clock::time_point> look_after(Clock::time_point now);
+
   void wait_readable();
   void on_readable();
   void wait_writable();
@@ -109,6 +123,7 @@ class Stream : public Reader,
   Shard& shard_;
   Connection connection_;
   ConnectionSlot slot_;
+  const Expiry expires_;
   std::unique_ptr<CatchUp> catch_up_;
   std::string own_;  // bytes of this stream alone, sent before frames of the log
   std::size_t own_sent_ = 0;
