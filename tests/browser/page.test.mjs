@@ -1,31 +1,21 @@
 // The page in Chromium against the real worker and a real PostgreSQL. The steps build on each other.
 import assert from "node:assert/strict";
-import { accessSync, constants } from "node:fs";
 import path from "node:path";
 import test from "node:test";
 import { fileURLToPath } from "node:url";
 
-import { Worker, eventually } from "./worker.mjs";
+import { launch, notInstalled } from "./chromium.mjs";
+import { Worker, eventually, repository, required } from "../support/worker.mjs";
 
-function findBrowser() {
-  const named = process.env.CHROMIUM ?? "chromium";
-  const places = named.includes("/") ? [named] : (process.env.PATH ?? "").split(":").map((folder) => path.join(folder, named));
-  return places.find((place) => {
-    try { accessSync(place, constants.X_OK); return true; } catch { return false; }
-  });
-}
-
-const executablePath = findBrowser();
-if (!executablePath) {
-  console.log("skipped: Chromium is not installed (scripts/prepare --tests installs it on Debian; CHROMIUM=… names another place)");
+if (notInstalled) {
+  console.log(notInstalled);
   process.exit(77);
 }
-const { chromium } = await import("playwright-core").catch(() => {
-  console.error("tests/browser/node_modules is missing or stale: run scripts/browser-tools");
-  process.exit(1);
-});
 
-const worker = new Worker();
+const worker = new Worker({ options: [
+  "--init", path.join(repository, "examples/comments/schema.sql"),
+  "--handlers", required("SPILLWAY_COMMENTS"),
+] });
 let browser;
 const errors = [];
 
@@ -65,14 +55,7 @@ test("the page", { timeout: 170_000 }, async (t) => {
     await worker.remove();
   });
   await worker.start();
-  browser = await chromium.launch({
-    executablePath,
-    args: [
-      "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-      "--disable-component-update", "--disable-sync",
-      ...(process.getuid() === 0 ? ["--no-sandbox"] : []),
-    ],
-  });
+  browser = await launch();
   const page = await openPage();
 
   await t.test("says that it is connected, and lists nothing yet", async () => {

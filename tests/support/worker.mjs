@@ -1,6 +1,7 @@
-// `spillway dev` in a directory of its own, as a person would start it; and psql on its database.
+// A `spillway` process, and psql on its database. `spillway dev` has a directory with a PostgreSQL of its
+// own, `spillway run` somebody else's database.
 import { execFile, spawn } from "node:child_process";
-import { mkdtemp, chmod, readdir, readFile, rm } from "node:fs/promises";
+import { chmod, mkdtemp, readdir, readFile, readlink, rm, stat } from "node:fs/promises";
 import { once } from "node:events";
 import { tmpdir } from "node:os";
 import path from "node:path";
@@ -8,9 +9,9 @@ import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 
 const run = promisify(execFile);
-const repository = fileURLToPath(new URL("../..", import.meta.url));
+export const repository = fileURLToPath(new URL("../..", import.meta.url));
 
-function required(name) {
+export function required(name) {
   const value = process.env[name];
   if (!value) throw new Error(`${name} is not set; ctest sets it, by hand give the path of the built file`);
   return value;
@@ -28,15 +29,24 @@ export async function eventually(what, condition, milliseconds = 30_000) {
 }
 
 export class Worker {
+  #options;
   #directory;
   #process;
   #output = "";
   port = 0;  // any free one at the first start, the same one from then on
-  databaseUrl = "";
+  databaseUrl;
 
-  async start() {
+  // Without `databaseUrl` it is `spillway dev`, with it `spillway run`.
+  constructor({ options = [], databaseUrl = "" } = {}) {
+    this.#options = options;
+    this.databaseUrl = databaseUrl;
+    this.own = !databaseUrl;
+  }
+
+  // `more`: options for this start only.
+  async start(more = []) {
     if (!this.#directory) {
-      this.#directory = await mkdtemp(path.join(tmpdir(), "spillway-browser-"));
+      this.#directory = await mkdtemp(path.join(tmpdir(), "spillway-node-"));
       await chmod(this.#directory, 0o755);  // as root, PostgreSQL runs as somebody else
     }
     const portFile = path.join(this.#directory, "port");
@@ -44,12 +54,11 @@ export class Worker {
     this.#output = "";
     const { DATABASE_URL: _, ...environment } = process.env;
     this.#process = spawn(required("SPILLWAY_BIN"), [
-      "dev",
-      "--dir", path.join(this.#directory, "data"),
-      "--init", path.join(repository, "examples/comments/schema.sql"),
-      "--handlers", required("SPILLWAY_COMMENTS"),
+      ...(this.own ? ["dev", "--dir", path.join(this.#directory, "data")] : ["run", "--database-url", this.databaseUrl]),
       "--listen", `127.0.0.1:${this.port}`,
       "--port-file", portFile,
+      ...this.#options,
+      ...more,
     ], { env: environment, stdio: ["ignore", "pipe", "pipe"] });
     for (const stream of [this.#process.stdout, this.#process.stderr]) {
       stream.setEncoding("utf8");
@@ -57,10 +66,12 @@ export class Worker {
     }
     let failure;
     this.#process.on("error", (error) => { failure = error; });
-    await eventually("spillway dev to say where it listens", async () => {
+    await eventually("spillway to say where it listens", async () => {
       if (failure) throw failure;
-      if (this.#process.exitCode !== null) throw new Error(`spillway dev ended:\n${this.#output}`);
-      const url = this.#output.match(/^\s*DATABASE_URL=(.+)$/m)?.[1].trim().replace(/^'(.*)'$/, "$1");
+      if (this.#process.exitCode !== null) throw new Error(`spillway ended:\n${this.#output}`);
+      const url = this.own
+        ? this.#output.match(/^\s*DATABASE_URL=(.+)$/m)?.[1].trim().replace(/^'(.*)'$/, "$1")
+        : this.databaseUrl;
       const port = Number(await readFile(portFile, "utf8").catch(() => ""));
       if (!url || !port) return undefined;
       this.databaseUrl = url;
@@ -85,20 +96,39 @@ export class Worker {
     return stdout.trim();
   }
 
+  // The process ids of the PostgreSQL of `spillway dev`: one, or none when it does not run.
+  async #servers() {
+    const files = await readdir(this.#directory, { recursive: true }).catch(() => []);
+    const ids = files.filter((file) => path.basename(file) === "postmaster.pid").map(async (file) =>
+      Number((await readFile(path.join(this.#directory, file), "utf8").catch(() => "")).split("\n")[0]));
+    return (await Promise.all(ids)).filter((id) => id > 0);
+  }
+
+  async #stopServer(id, signal) {
+    try {
+      process.kill(id, signal);
+      await eventually("PostgreSQL to end", () => {
+        try { process.kill(id, 0); return undefined; } catch { return true; }
+      });
+    } catch { /* it has gone already */ }
+  }
+
+  // Stops the PostgreSQL of `spillway dev` (its sessions are cut), and starts it again as it was started.
+  async restartPostgres() {
+    const [server] = await this.#servers();
+    const command = (await readFile(`/proc/${server}/cmdline`, "utf8")).split("\0").slice(0, -1);
+    const { uid, gid } = await stat(`/proc/${server}`);
+    const cwd = await readlink(`/proc/${server}/cwd`);
+    await this.#stopServer(server, "SIGINT");
+    spawn(command[0], command.slice(1), { uid, gid, cwd, detached: true, stdio: "ignore" }).unref();
+    await eventually("PostgreSQL to take connections again", () => this.sql("SELECT 1").then(() => true, () => undefined));
+  }
+
   // Leaves nothing behind, whatever has failed before.
   async remove() {
     if (!this.#directory) return;
     if (this.#process?.exitCode === null && this.#process.signalCode === null) await this.end("SIGKILL");
-    for (const file of await readdir(this.#directory, { recursive: true }).catch(() => [])) {
-      if (path.basename(file) !== "postmaster.pid") continue;
-      const server = Number((await readFile(path.join(this.#directory, file), "utf8")).split("\n")[0]);
-      try {
-        process.kill(server, "SIGINT");
-        await eventually("PostgreSQL to end", () => {
-          try { process.kill(server, 0); return undefined; } catch { return true; }
-        });
-      } catch { /* it has gone already */ }
-    }
+    for (const server of await this.#servers()) await this.#stopServer(server, "SIGINT");
     await rm(this.#directory, { recursive: true, force: true, maxRetries: 5 });
   }
 }

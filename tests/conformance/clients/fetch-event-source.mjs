@@ -1,0 +1,45 @@
+// `@microsoft/fetch-event-source`: callbacks on fetch. By itself it ends when the stream does, comes back for
+// ever after a refusal, and takes an id over before it has the event; its users mend that with the hooks.
+import fes from "@microsoft/fetch-event-source";
+
+// It is made for pages, and asks these two for what a page has.
+globalThis.window ??= globalThis;
+globalThis.document ??= { hidden: false, addEventListener() {}, removeEventListener() {} };
+
+export const takesHeaders = true;
+
+class Refused extends Error {}
+
+export function open(url, { headers = {}, lastEventId, plain = false } = {}, reader) {
+  const abort = new AbortController();
+  let last = lastEventId;
+  const remembered = (input, init) => {
+    const sent = { ...init.headers };
+    delete sent["last-event-id"];
+    if (last) sent["last-event-id"] = last;
+    return fetch(input, { ...init, headers: sent });
+  };
+  fes.fetchEventSource(url, {
+    signal: abort.signal,
+    headers: { ...headers, ...(lastEventId ? { "last-event-id": lastEventId } : {}) },
+    openWhenHidden: true,
+    fetch: plain ? fetch : remembered,
+    async onopen(response) {
+      if (response.ok) return reader.state("open");
+      if (response.status < 500) throw Object.assign(new Refused(await response.text()), { status: response.status });
+      throw new Error(`status ${response.status}`);
+    },
+    onmessage({ event, data, id }) {
+      if (id) last = id;
+      if (!plain && id === "" && data === "") return;  // a block with `retry:` alone
+      reader.event({ type: event || "message", data, id });
+    },
+    onclose() { throw new Error("the stream has ended"); },
+    onerror(error) {
+      reader.error({ status: error.status, message: error.message });
+      if (error instanceof Refused) throw error;
+      reader.state("connecting");
+    },
+  }).catch(() => reader.state("closed"));
+  return reader.closes(() => abort.abort());
+}

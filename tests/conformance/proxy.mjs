@@ -1,0 +1,108 @@
+// A TCP proxy in front of the worker that cuts responses where a test wants it. A route is a prefix of the
+// path, so that many clients, each with a plan of its own, go through one port (Chromium keeps one page).
+import { once } from "node:events";
+import net from "node:net";
+
+const HEAD_END = "\r\n\r\n";
+
+// One way through the proxy, and what came along it.
+export class Route {
+  requests = [];  // {line, headers, at, cutAt, head, body}; `body` counts the bytes that were passed on
+
+  // `plan(n)` says what is done to the n-th response, counted from 0: undefined, or
+  // {after, how}: `after` bytes of the body pass, then comes a FIN or an RST.
+  constructor(prefix, port, plan = () => undefined) {
+    this.prefix = prefix;
+    this.origin = `http://127.0.0.1:${port}`;
+    this.plan = plan;
+  }
+
+  url(target) { return `${this.origin}/${this.prefix}${target}`; }
+}
+
+export class Proxy {
+  #server = net.createServer({ noDelay: true }, (socket) => this.#serve(socket));
+  #routes = new Map();
+  #target;
+
+  // `target` gives the port to connect to, anew for each connection.
+  constructor(target) { this.#target = target; }
+
+  async start() {
+    this.#server.listen(0, "127.0.0.1", 1024);
+    await once(this.#server, "listening");
+  }
+  get port() { return this.#server.address().port; }
+  stop() { this.#server.close(); }
+
+  route(plan) {
+    const route = new Route(`~${this.#routes.size}`, this.port, plan);
+    this.#routes.set(route.prefix, route);
+    return route;
+  }
+
+  #serve(client) {
+    const server = net.connect({ port: this.#target(), host: "127.0.0.1", noDelay: true });
+    let request;        // the one that is being answered; one for each connection, see below
+    let cut;
+    let received = Buffer.alloc(0);
+    let head = "";      // of the response, while it is incomplete
+    let inBody = false;
+
+    client.on("data", (chunk) => {
+      received = Buffer.concat([received, chunk]);
+      const end = received.indexOf(HEAD_END);
+      if (request || end < 0) return;
+      const [line, ...lines] = received.toString("latin1", 0, end).split("\r\n");
+      const [method, target, version] = line.split(" ");
+      const prefix = target.match(/^\/(~\d+)\//)?.[1];
+      const route = this.#routes.get(prefix);
+      request = {
+        line, at: performance.now(), cutAt: undefined, head: "", body: 0, tail: "",
+        headers: Object.fromEntries(lines.map((text) => text.split(/: ?(.*)/s, 2)).map(([name, value]) => [name.toLowerCase(), value])),
+      };
+      if (route) {
+        cut = route.plan(route.requests.length, request);
+        route.requests.push(request);
+      }
+      // Only the first request of a connection is looked at, so there must not be another one.
+      const kept = lines.filter((text) => !/^connection:/i.test(text));
+      const passed = [`${method} ${route ? target.slice(prefix.length + 1) : target} ${version}`, ...kept, "Connection: close"];
+      server.write(Buffer.concat([Buffer.from(passed.join("\r\n") + HEAD_END, "latin1"), received.subarray(end + 4)]));
+    });
+
+    server.on("data", (chunk) => {
+      if (!request || request.cutAt !== undefined) return;
+      if (!inBody) {
+        head += chunk.toString("latin1");
+        const end = head.indexOf(HEAD_END);
+        if (end < 0) return;
+        request.head = head.slice(0, end);
+        inBody = true;
+        client.write(head.slice(0, end + 4), "latin1");
+        chunk = Buffer.from(head.slice(end + 4), "latin1");
+      }
+      const room = cut ? cut.after - request.body : Infinity;
+      const passed = chunk.length > room ? chunk.subarray(0, room) : chunk;
+      request.body += passed.length;
+      request.tail = (request.tail + passed.toString("latin1")).slice(-16);
+      if (!cut || request.body < cut.after) {
+        if (passed.length > 0 && !client.write(passed)) {
+          server.pause();
+          client.once("drain", () => server.resume());
+        }
+        return;
+      }
+      request.cutAt = performance.now();
+      client.write(passed, () => (cut.how === "rst" ? client.resetAndDestroy() : client.end()));
+      server.destroy();
+    });
+
+    // Nobody there, or killed: the client sees what it would see without a proxy in between.
+    server.on("error", () => client.resetAndDestroy());
+    server.on("end", () => client.end());
+    client.on("error", () => server.destroy());
+    client.on("end", () => server.destroy());
+    client.on("close", () => server.destroy());
+  }
+}
