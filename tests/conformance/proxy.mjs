@@ -7,7 +7,7 @@ const HEAD_END = "\r\n\r\n";
 
 // One way through the proxy, and what came along it.
 export class Route {
-  requests = [];  // {line, headers, at, cutAt, head, body}; `body` counts the bytes that were passed on
+  requests = [];  // {line, headers, at, cutAt, head, body, tail}; `body` counts the bytes that were passed on
 
   // `plan(n)` says what is done to the n-th response, counted from 0: undefined, or
   // {after, how}: `after` bytes of the body pass, then comes a FIN or an RST.
@@ -18,6 +18,17 @@ export class Route {
   }
 
   url(target) { return `${this.origin}/${this.prefix}${target}`; }
+
+  // Ends what is open now, with RST.
+  drop() { for (const request of this.requests) request.drop(); }
+
+  // How long the client waited after each cut, in milliseconds.
+  get waits() {
+    return this.requests.slice(1).flatMap(({ at }, index) => {
+      const { cutAt } = this.requests[index];
+      return cutAt === undefined ? [] : [at - cutAt];
+    });
+  }
 }
 
 export class Proxy {
@@ -59,6 +70,10 @@ export class Proxy {
       const route = this.#routes.get(prefix);
       request = {
         line, at: performance.now(), cutAt: undefined, head: "", body: 0, tail: "",
+        drop: () => {
+          request.cutAt ??= performance.now();
+          client.resetAndDestroy();
+        },
         headers: Object.fromEntries(lines.map((text) => text.split(/: ?(.*)/s, 2)).map(([name, value]) => [name.toLowerCase(), value])),
       };
       if (route) {

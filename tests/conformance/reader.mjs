@@ -1,7 +1,5 @@
 // What a client reports, kept in order, with a way to wait for it. Adapters call event(), state() and
 // error(); tests read.
-import { eventually } from "../support/worker.mjs";
-
 export class Reader {
   events = [];    // {type, data, id}, without the connected frames
   openings = [];  // the connected frames' {channel, position, …, id}
@@ -56,5 +54,3 @@ export class Reader {
       `states ${text(this.states)}, errors ${text(this.errors)}`;
   }
 }
-
-export { eventually };

@@ -5,6 +5,8 @@ import { resumingUrl } from "../urls.mjs";
 
 export const skipped = notInstalled;
 export const takesHeaders = false;
+// Its error events do not say why.
+export const tellsStatus = false;
 export const parallel = 20;
 
 const STREAMS_OF_A_PROFILE = 5;

@@ -4,6 +4,8 @@ import { EventSource } from "undici";
 import { resumingUrl } from "../urls.mjs";
 
 export const takesHeaders = false;
+// Its error events do not say why.
+export const tellsStatus = false;
 
 export function open(url, { types = [], lastEventId } = {}, reader) {
   const source = new EventSource(resumingUrl(url, lastEventId));
