@@ -69,14 +69,17 @@ ResumePoint parse_resume_point(std::string_view text) {
 }
 
 ResumePoint choose_resume_point(std::string_view header, std::string_view query,
-                                std::string_view current_epoch) {
+                                std::string_view current_epoch, std::uint64_t head) {
   ResumePoint from_header = parse_resume_point(header);
   ResumePoint from_query = parse_resume_point(query);
   if (from_header.kind != from_query.kind)
     return rank(from_header.kind) > rank(from_query.kind) ? from_header : from_query;
   if (from_header.kind != ResumePoint::Kind::at) return from_header;
-  if (from_header.id.epoch == from_query.id.epoch)
-    return from_query.id.position > from_header.id.position ? from_query : from_header;
+  if (from_header.id.epoch == from_query.id.epoch) {
+    if (from_query.id.position <= from_header.id.position) return from_header;
+    const bool never_was = from_query.id.position > head && from_header.id.position <= head;
+    return never_was ? from_header : from_query;
+  }
   return from_query.id.epoch == current_epoch ? from_query : from_header;
 }
 

@@ -39,11 +39,12 @@ struct ResumePoint {
 
 // The later of the `Last-Event-ID` header and the `last_event_id` query, because a query stays as
 // the page wrote it while the header moves on:
-// - two ids of one epoch: the larger position; of two epochs: the one of `current_epoch`, else the
-//   header;
+// - two ids of one epoch: the larger position, unless it is the query's and lies after `head`: what
+//   was reset once because of it would be reset at each return; of two epochs: the one of
+//   `current_epoch`, else the header;
 // - an id beats `earliest`, which beats what is not an id, which beats nothing;
 // - two that are not ids: the header's.
 [[nodiscard]] ResumePoint choose_resume_point(std::string_view header, std::string_view query,
-                                              std::string_view current_epoch);
+                                              std::string_view current_epoch, std::uint64_t head);
 
 }  // namespace spillway::sse

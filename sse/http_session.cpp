@@ -148,7 +148,7 @@ asio::awaitable<HttpSession::Next> HttpSession::serve_stream() {
   StreamRequest wanted{
       std::get<Channels>(std::move(address)),
       choose_resume_point(head_.last_event_id, query_value(head_.query, "last_event_id"),
-                          shard.log().epoch()),
+                          shard.log().epoch(), shard.log().end()),
       std::move(caller.subject), to_lines(cors_), caller.expires.value_or(kNever)};
   shard.open(std::move(connection_), std::move(slot_), std::move(wanted));
   co_return Next::gone;

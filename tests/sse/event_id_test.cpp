@@ -51,30 +51,38 @@ TEST(EventId, RandomBytesNeverBecomeAnIdThatIsWrittenDifferently) {
 }
 
 TEST(ResumePoint, NothingOrEmptyIsNoResume) {
-  EXPECT_EQ(choose_resume_point("", "", "e").kind, Kind::none);
+  EXPECT_EQ(choose_resume_point("", "", "e", 9).kind, Kind::none);
 }
 
 TEST(ResumePoint, TheLaterPositionOfOneEpochWins) {
-  EXPECT_EQ(choose_resume_point("e-5", "e-9", "e").id.position, 9u);
-  EXPECT_EQ(choose_resume_point("e-9", "e-5", "e").id.position, 9u);
-  EXPECT_EQ(choose_resume_point("x-9", "x-5", "e").id.position, 9u);
+  EXPECT_EQ(choose_resume_point("e-5", "e-9", "e", 9).id.position, 9u);
+  EXPECT_EQ(choose_resume_point("e-9", "e-5", "e", 9).id.position, 9u);
+  EXPECT_EQ(choose_resume_point("x-9", "x-5", "e", 9).id.position, 9u);
+}
+
+// Else a page that opened its stream with such an id would be reset whenever it comes back.
+TEST(ResumePoint, AQueryThatLiesAfterEverythingDoesNotBeatAHeaderThatDoesNot) {
+  EXPECT_EQ(choose_resume_point("e-5", "e-10", "e", 9).requested, "e-5");
+  EXPECT_EQ(choose_resume_point("", "e-10", "e", 9).requested, "e-10");
+  EXPECT_EQ(choose_resume_point("e-10", "e-11", "e", 9).requested, "e-11");
+  EXPECT_EQ(choose_resume_point("e-10", "e-5", "e", 9).requested, "e-10");
 }
 
 TEST(ResumePoint, OfTwoEpochsTheCurrentOneWinsElseTheHeader) {
-  EXPECT_EQ(choose_resume_point("old-9", "e-5", "e").requested, "e-5");
-  EXPECT_EQ(choose_resume_point("e-5", "old-9", "e").requested, "e-5");
-  EXPECT_EQ(choose_resume_point("old-5", "older-9", "e").requested, "old-5");
+  EXPECT_EQ(choose_resume_point("old-9", "e-5", "e", 9).requested, "e-5");
+  EXPECT_EQ(choose_resume_point("e-5", "old-9", "e", 9).requested, "e-5");
+  EXPECT_EQ(choose_resume_point("old-5", "older-9", "e", 9).requested, "old-5");
 }
 
 TEST(ResumePoint, AnIdBeatsEarliestWhichBeatsGarbageWhichBeatsNothing) {
-  EXPECT_EQ(choose_resume_point("e-5", "earliest", "e").requested, "e-5");
-  EXPECT_EQ(choose_resume_point("earliest", "e-5", "e").requested, "e-5");
-  EXPECT_EQ(choose_resume_point("garbage", "earliest", "e").kind, Kind::earliest);
-  EXPECT_EQ(choose_resume_point("earliest", "garbage", "e").kind, Kind::earliest);
-  EXPECT_EQ(choose_resume_point("garbage", "e-1", "e").requested, "e-1");
-  EXPECT_EQ(choose_resume_point("garbage", "", "e").kind, Kind::invalid);
-  EXPECT_EQ(choose_resume_point("", "garbage", "e").requested, "garbage");
-  EXPECT_EQ(choose_resume_point("one!", "two!", "e").requested, "one!");
+  EXPECT_EQ(choose_resume_point("e-5", "earliest", "e", 9).requested, "e-5");
+  EXPECT_EQ(choose_resume_point("earliest", "e-5", "e", 9).requested, "e-5");
+  EXPECT_EQ(choose_resume_point("garbage", "earliest", "e", 9).kind, Kind::earliest);
+  EXPECT_EQ(choose_resume_point("earliest", "garbage", "e", 9).kind, Kind::earliest);
+  EXPECT_EQ(choose_resume_point("garbage", "e-1", "e", 9).requested, "e-1");
+  EXPECT_EQ(choose_resume_point("garbage", "", "e", 9).kind, Kind::invalid);
+  EXPECT_EQ(choose_resume_point("", "garbage", "e", 9).requested, "garbage");
+  EXPECT_EQ(choose_resume_point("one!", "two!", "e", 9).requested, "one!");
 }
 
 }  // namespace

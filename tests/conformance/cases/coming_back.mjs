@@ -44,9 +44,13 @@ export const comingBack = [
       await reader.connected();
       await stage.broadcast("Full:a", [["T", "one"]]);
       await reader.has(1);
-      let fillers = await fill(stage);
-      reader.route.drop();
-      fillers = [...fillers, ...await fill(stage)];
+      const fillers = await fill(stage);
+      reader.route.drop();  // and its place is taken before it is back
+      await eventually("the place to be free, and taken", async () => {
+        const taken = await fill(stage);
+        fillers.push(...taken);
+        return taken.length > 0 || undefined;
+      });
       await stage.broadcast("Full:a", [["T", "two"]]);
       await eventually("two visits in vain", () => reader.route.requests.length >= 4 || undefined);
       const visits = reader.route.requests.slice(1, 3);
