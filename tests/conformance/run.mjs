@@ -37,10 +37,11 @@ const phases = [
 
 const wanted = (each) => (!each.only || each.only.includes(client)) && new RegExp(pattern).test(each.name);
 
-test(client, { timeout: 110_000, concurrency: true }, async (t) => {
+test(client, { timeout: 170_000, concurrency: true }, async (t) => {
   const stage = new Stage(adapter);
   t.after(() => stage.stop());
-  await Promise.all([stage.start(), adapter.start?.()]);
+  const started = await Promise.allSettled([stage.start(), adapter.start?.()]);
+  for (const { reason } of started) if (reason) throw reason;
   for (const { options, together, alone } of phases) {
     const [side, row] = [together.filter(wanted), alone.filter(wanted)];
     if (side.length + row.length === 0) continue;

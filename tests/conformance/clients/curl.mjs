@@ -36,6 +36,7 @@ export function open(url, { headers = {}, lastEventId } = {}, reader) {
     let errors = "";
     child.stderr.setEncoding("utf8").on("data", (text) => { errors += text; });
     child.stdout.setEncoding("utf8").on("data", (text) => {
+      if (reader.states.at(-1) !== "open") reader.state("open");
       const lines = (rest + text).split("\n");
       rest = lines.pop();
       lines.forEach(line);

@@ -8,6 +8,9 @@ globalThis.document ??= { hidden: false, addEventListener() {}, removeEventListe
 
 export const takesHeaders = true;
 
+// It drops empty lines at the beginning of the data, and a byte order mark at the beginning of each line.
+export const dataArrivesAs = (data) => data.split("\n").map((line) => line.replace(/^\uFEFF/, "")).join("\n").replace(/^\n+/, "");
+
 class Refused extends Error {}
 
 export function open(url, { headers = {}, lastEventId, plain = false } = {}, reader) {
