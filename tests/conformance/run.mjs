@@ -29,7 +29,7 @@ const phases = [
   },
   {
     name: "a full server",
-    options: ["--sse-retry", "1500ms", "--max-connections", "8"],
+    options: ["--sse-retry", "1100ms", "--max-connections", "8"],
     together: [],
     alone: comingBack,
   },
