@@ -72,6 +72,8 @@ RequestHead read_request_head(const http::header<true, http::fields>& header) {
   const std::string content_type = text(header[http::field::content_type]);
   head.content_type = media_type(content_type);
   head.last_event_id = text(header["Last-Event-ID"]);
+  // What event-source-polyfill keeps up to date instead of the header, which CORS would ask about.
+  if (head.last_event_id.empty()) head.last_event_id = query_value(query, "lastEventId");
   head.forwarded_for = joined(header, "X-Forwarded-For", ", ");
   head.preflight_method = text(header[http::field::access_control_request_method]);
   if (header.count(http::field::host) > 1) head.ambiguous = "Host";

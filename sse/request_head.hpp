@@ -23,9 +23,9 @@ struct RequestHead {
   std::string host;    // `Host`, or the authority of a target in absolute form; empty: none
   std::string origin;
   std::string authorization;
-  std::string cookie;        // several headers are joined with "; "
-  std::string content_type;  // lower case, without parameters
-  std::string last_event_id;
+  std::string cookie;            // several headers are joined with "; "
+  std::string content_type;      // lower case, without parameters
+  std::string last_event_id;     // the header, else `lastEventId` of the query
   std::string forwarded_for;     // X-Forwarded-For; several are joined with ", "
   std::string preflight_method;  // Access-Control-Request-Method
 

@@ -10,7 +10,8 @@ export class Route {
   requests = [];  // {line, headers, at, cutAt, head, body, tail}; `body` counts the bytes that were passed on
 
   // `plan(n)` says what is done to the n-th response, counted from 0: undefined, or
-  // {after, how}: `after` bytes of the body pass, then comes a FIN or an RST.
+  // {after, how}: `after` bytes of the body pass, then comes a FIN or an RST; or
+  // {refuse: true}: an RST before any answer.
   constructor(prefix, port, plan = () => undefined) {
     this.prefix = prefix;
     this.origin = `http://127.0.0.1:${port}`;
@@ -79,6 +80,7 @@ export class Proxy {
       if (route) {
         cut = route.plan(route.requests.length, request);
         route.requests.push(request);
+        if (cut?.refuse) return request.drop();
       }
       // Only the first request of a connection is looked at, so there must not be another one.
       const kept = lines.filter((text) => !/^connection:/i.test(text));

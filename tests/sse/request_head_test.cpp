@@ -44,6 +44,14 @@ TEST(RequestHead, HoldsWhatTheHeaderSays) {
   EXPECT_EQ(head.ambiguous, "");
 }
 
+TEST(RequestHead, TheLastIdIsTheHeadersElseTheOneThatThePolyfillWritesIntoTheQuery) {
+  EXPECT_EQ(of_target("/sse/A/1?lastEventId=e-7").last_event_id, "e-7");
+  EXPECT_EQ(
+      read("GET /sse/A/1?lastEventId=e-7 HTTP/1.1\r\nLast-Event-ID: e-6\r\n\r\n").last_event_id,
+      "e-6");
+  EXPECT_EQ(of_target("/sse/A/1?last_event_id=e-7").last_event_id, "");  // is looked at apart
+}
+
 TEST(RequestHead, AnAbsoluteTargetsHostCounts) {
   const RequestHead head = read("GET http://other:8080/a?b HTTP/1.1\r\nHost: localhost\r\n\r\n");
   EXPECT_EQ(head.host, "other:8080");

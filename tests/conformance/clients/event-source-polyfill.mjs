@@ -1,5 +1,4 @@
-// `event-source-polyfill`: EventSource with headers, on fetch. It resumes by a parameter of the query, whose
-// name has to be told.
+// `event-source-polyfill`: EventSource with headers, on fetch. It resumes by `lastEventId` in the query.
 import polyfill from "event-source-polyfill";
 
 import { resumingUrl } from "../urls.mjs";
@@ -11,10 +10,7 @@ export const shortestRetry = 1000;
 console.error = () => {};  // it prints every cut
 
 export function open(url, { types = [], headers = {}, lastEventId } = {}, reader) {
-  const source = new polyfill.EventSourcePolyfill(resumingUrl(url, lastEventId), {
-    headers,
-    lastEventIdQueryParameterName: "last_event_id",
-  });
+  const source = new polyfill.EventSourcePolyfill(resumingUrl(url, lastEventId), { headers });
   const take = (event) => reader.event({ type: event.type, data: event.data, id: event.lastEventId });
   for (const type of types) source.addEventListener(type, take);
   source.addEventListener("open", () => reader.state("open"));

@@ -4,7 +4,7 @@ import { createEventSource } from "eventsource-client";
 
 export const takesHeaders = true;
 
-export function open(url, { headers = {}, lastEventId, plain = false } = {}, reader) {
+export function open(url, { headers = {}, lastEventId, without = [] } = {}, reader) {
   const guarded = async (input, init) => {
     const response = await fetch(input, init);
     if (response.status < 400 || response.status >= 500) return response;
@@ -16,7 +16,7 @@ export function open(url, { headers = {}, lastEventId, plain = false } = {}, rea
     url,
     headers,
     initialLastEventId: lastEventId,
-    fetch: plain ? fetch : guarded,
+    fetch: without.includes("fetch") ? fetch : guarded,
     onMessage: ({ event, data, id }) => reader.event({ type: event ?? "message", data, id: id ?? "" }),
     onConnect: () => { if (!reader.closed) reader.state("open"); },
     onScheduleReconnect: () => { reader.error({}); reader.state("connecting"); },

@@ -13,7 +13,7 @@ export const dataArrivesAs = (data) => data.split("\n").map((line) => line.repla
 
 class Refused extends Error {}
 
-export function open(url, { headers = {}, lastEventId, plain = false } = {}, reader) {
+export function open(url, { headers = {}, lastEventId, without = [] } = {}, reader) {
   const abort = new AbortController();
   let last = lastEventId;
   const remembered = (input, init) => {
@@ -22,27 +22,30 @@ export function open(url, { headers = {}, lastEventId, plain = false } = {}, rea
     if (last) sent["last-event-id"] = last;
     return fetch(input, { ...init, headers: sent });
   };
-  fes.fetchEventSource(url, {
-    signal: abort.signal,
-    headers: { ...headers, ...(lastEventId ? { "last-event-id": lastEventId } : {}) },
-    openWhenHidden: true,
-    fetch: plain ? fetch : remembered,
+  const hooks = {
+    fetch: remembered,
     async onopen(response) {
       if (response.ok) return reader.state("open");
       if (response.status < 500) throw Object.assign(new Refused(await response.text()), { status: response.status });
       throw new Error(`status ${response.status}`);
     },
+    onclose() { throw new Error("the stream has ended"); },
+  };
+  fes.fetchEventSource(url, {
+    signal: abort.signal,
+    headers: { ...headers, ...(lastEventId ? { "last-event-id": lastEventId } : {}) },
+    openWhenHidden: true,
     onmessage({ event, data, id }) {
       if (id) last = id;
-      if (!plain && id === "" && data === "") return;  // a block with `retry:` alone
+      else if (data === "") return;  // `retry:` alone
       reader.event({ type: event || "message", data, id });
     },
-    onclose() { throw new Error("the stream has ended"); },
     onerror(error) {
       reader.error({ status: error.status, message: error.message });
       if (error instanceof Refused) throw error;
       reader.state("connecting");
     },
-  }).catch(() => reader.state("closed"));
+    ...Object.fromEntries(Object.entries(hooks).filter(([name]) => !without.includes(name))),
+  }).finally(() => reader.state("closed")).catch(() => {});
   return reader.closes(() => abort.abort());
 }

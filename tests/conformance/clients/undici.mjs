@@ -6,7 +6,7 @@ import { resumingUrl } from "../urls.mjs";
 
 export const takesHeaders = false;
 
-export function open(url, { types = [], lastEventId, plain = false } = {}, reader) {
+export function open(url, { types = [], lastEventId, without = [] } = {}, reader) {
   let source;
   let last = lastEventId;
   let stopped = false;
@@ -29,10 +29,11 @@ export function open(url, { types = [], lastEventId, plain = false } = {}, reade
     if (stopped || failed !== source) return;
     if (failed.readyState !== EventSource.CLOSED) return reader.state("connecting");
     source = undefined;  // two error events may have come of one failure
-    const status = plain ? 0 : await fetch(url, { method: "HEAD" }).then((answer) => answer.status, () => 503);
+    if (without.includes("HEAD")) return reader.state("closed");
+    const status = await fetch(url, { method: "HEAD" }).then((answer) => answer.status, () => 503);
     const refused = status >= 400 && status < 500;
     if (refused) reader.error({ status });
-    if (plain || refused) return reader.state("closed");
+    if (refused) return reader.state("closed");
     reader.state("connecting");
     setTimeout(() => { if (!stopped) connect(); }, 200);
   }
