@@ -22,28 +22,49 @@ const Statement renew_epoch_sql{"sw_renew_epoch", R"(
 UPDATE spillway.stream_head SET epoch = substr(replace(gen_random_uuid()::text, '-', ''), 1, 8)
 WHERE epoch = $1 AND last < $2::bigint)"};
 
-const Statement read_durable{"sw_read_durable", R"(
-SELECT position, channel, event_type, data FROM spillway.broadcasts
+// Small data comes along with its row, large data (a null here) one by one, until there is enough:
+// so neither a few large broadcasts nor hundreds of them make an answer that does not fit. What is
+// compressed counts as large, since its size is not known without unpacking it.
+const std::string small_data =
+    "CASE WHEN pg_column_compression(data) IS NULL AND pg_column_size(data) <= 4096 THEN data END";
+
+const Statement read_data{"sw_read_data",
+                          "SELECT data FROM spillway.broadcasts WHERE position = $1::bigint"};
+
+const Statement read_ephemeral_data{
+    "sw_read_ephemeral_data",
+    "SELECT data FROM spillway.ephemeral_broadcasts WHERE number = $1::bigint"};
+
+// What the hub is given at a time.
+constexpr std::size_t tail_bytes = 4u << 20;
+
+const Statement read_durable{"sw_read_durable",
+                             "SELECT position, channel, event_type, " + small_data + R"(
+FROM spillway.broadcasts
 WHERE position > $1::bigint ORDER BY position LIMIT $2::int)"};
 
-const Statement read_ephemeral{"sw_read_ephemeral", R"(
-SELECT position, channel, event_type, data, number FROM spillway.ephemeral_broadcasts
+const Statement read_ephemeral{"sw_read_ephemeral",
+                               "SELECT position, channel, event_type, " + small_data + R"(,
+  number FROM spillway.ephemeral_broadcasts
 WHERE number > $1::bigint AND position <= $2::bigint ORDER BY number LIMIT 10000)"};
 
-const Statement read_channel{"sw_read_channel", R"(
-SELECT position, channel, event_type, data FROM spillway.broadcasts
+const Statement read_channel{"sw_read_channel",
+                             "SELECT position, channel, event_type, " + small_data + R"(
+FROM spillway.broadcasts
 WHERE channel = $1 AND position > $2::bigint ORDER BY position LIMIT $3::int)"};
 
-const Statement read_channels{"sw_read_channels", R"(
-SELECT b.* FROM unnest($1::text[]) AS c(channel)
+const Statement read_channels{"sw_read_channels",
+                              "SELECT position, b.channel, event_type, " + small_data + R"(
+FROM unnest($1::text[]) AS c(channel)
 CROSS JOIN LATERAL (
   SELECT position, channel, event_type, data FROM spillway.broadcasts
   WHERE broadcasts.channel = c.channel AND position > $2::bigint ORDER BY position LIMIT $3::int) b
 ORDER BY b.position LIMIT $3::int)"};
 
 // Prefixes match much of what there is, so the walk is along positions.
-const Statement read_prefixes{"sw_read_prefixes", R"(
-SELECT position, channel, event_type, data FROM spillway.broadcasts b
+const Statement read_prefixes{"sw_read_prefixes",
+                              "SELECT position, channel, event_type, " + small_data + R"(
+FROM spillway.broadcasts b
 WHERE position > $3::bigint
   AND (channel = ANY ($1::text[])
        OR EXISTS (SELECT FROM unnest($2::text[]) AS p(prefix) WHERE starts_with(b.channel, p.prefix)))
@@ -58,9 +79,26 @@ std::string text_of(std::string_view data) {
   return std::string(data);
 }
 
-sse::Broadcast broadcast_of(const Rows& rows, std::size_t row, bool ephemeral) {
-  return {rows.integer<std::uint64_t>(row, 0), rows.string(row, 1), rows.string(row, 2),
-          text_of(rows.text(row, 3)), ephemeral};
+// Turns rows into broadcasts until they have `most` bytes; false when some are left out then.
+bool take(SqlSession& session, const Rows& rows, bool ephemeral, std::size_t most,
+          std::vector<sse::Broadcast>& broadcasts) {
+  std::size_t bytes = 0;
+  for (std::size_t row = 0; row < rows.size(); ++row) {
+    if (bytes >= most) return false;
+    sse::Broadcast next{rows.integer<std::uint64_t>(row, 0), rows.string(row, 1),
+                        rows.string(row, 2), "", ephemeral};
+    if (!rows.is_null(row, 3)) {
+      next.data = text_of(rows.text(row, 3));
+    } else {
+      const Rows large = session.run(ephemeral ? read_ephemeral_data : read_data,
+                                     {rows.string(row, ephemeral ? 4 : 0).c_str()});
+      if (large.empty()) throw SqlError("02000", "a broadcast went out of its own snapshot");
+      next.data = text_of(large.text(0, 0));
+    }
+    bytes += next.data.size() + next.event_type.size() + next.channel.size();
+    broadcasts.push_back(std::move(next));
+  }
+  return true;
 }
 
 // Ends the read-only transaction on every way out.
@@ -104,9 +142,8 @@ OutboxReader::Tail OutboxReader::read_after(const sse::Head& known, std::size_t 
     if (tail.head.position > known.position) {
       const Rows rows = session_.run(
           read_durable, {std::to_string(known.position).c_str(), std::to_string(limit).c_str()});
-      for (std::size_t row = 0; row < rows.size(); ++row)
-        broadcasts.push_back(broadcast_of(rows, row, false));
-      tail.more = rows.size() == limit;
+      const bool all = take(session_, rows, false, tail_bytes, broadcasts);
+      tail.more = !all || rows.size() == limit;
     }
     if (tail.head.ephemeral > known.ephemeral) {
       const std::uint64_t upto =
@@ -119,8 +156,7 @@ OutboxReader::Tail OutboxReader::read_after(const sse::Head& known, std::size_t 
         const auto first = rows.integer<std::uint64_t>(0, 4);
         if (first > known.ephemeral + 1) tail.lost_ephemeral = first - 1;
         tail.batch.base_ephemeral = first - 1;
-        for (std::size_t row = 0; row < rows.size(); ++row)
-          broadcasts.push_back(broadcast_of(rows, row, true));
+        if (!take(session_, rows, true, tail_bytes, broadcasts)) tail.more = true;
         // An ephemeral one stands behind the durable one whose position it carries.
         std::stable_sort(broadcasts.begin(), broadcasts.end(),
                          [](const auto& a, const auto& b) { return a.position < b.position; });
@@ -160,9 +196,8 @@ sse::ReplayPage OutboxReader::read_page(const sse::ReplayRequest& request) {
                            {request.channels.front().c_str(), position.c_str(), limit.c_str()})
             : session_.run(read_channels, {exact.c_str(), position.c_str(), limit.c_str()});
     page.broadcasts.reserve(rows.size());
-    for (std::size_t row = 0; row < rows.size(); ++row)
-      page.broadcasts.push_back(broadcast_of(rows, row, false));
-    if (rows.size() == request.limit) page.upto = page.broadcasts.back().position;
+    const bool all = take(session_, rows, false, request.bytes, page.broadcasts);
+    if (!all || rows.size() == request.limit) page.upto = page.broadcasts.back().position;
     return page;
   });
 }

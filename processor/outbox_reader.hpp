@@ -29,8 +29,9 @@ class OutboxReader {
   [[nodiscard]] sse::Head renew_epoch(const sse::Head& known);
 
   // What was committed after `known`, durable and ephemeral interleaved, `limit` durable ones at
-  // most. Empty broadcasts: nothing new. `lost_ephemeral`: numbers up to it are gone for good.
-  // A floor above `known`: what comes next is no longer kept, and nothing is returned.
+  // most, and fewer when they are large. Empty broadcasts: nothing new. `lost_ephemeral`: numbers
+  // up to it are gone for good. A floor above `known`: what comes next is no longer kept, and
+  // nothing is returned.
   struct Tail {
     sse::Head head;
     std::uint64_t floor = 0;

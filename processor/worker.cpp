@@ -258,6 +258,7 @@ int run_worker(const WorkerOptions& options) {
     server_options.port = options.port;
     server_options.retry = options.retry_hint;
     server_options.heartbeat = options.heartbeat;
+    server_options.replay_bytes = options.replay_bytes;
     server_options.max_connections = options.max_connections;
     server.emplace(server_options, *hub, *replay);
     api->add_routes(*server);

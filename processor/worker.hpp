@@ -65,6 +65,7 @@ struct WorkerOptions {
   std::chrono::milliseconds connect_timeout{10'000};
   std::size_t log_bytes = 64u << 20;  // frames kept in memory
   RetentionOptions retention;
+  std::size_t replay_bytes = 64u << 20;  // pages of the database that streams hold
   std::size_t max_connections = 20'000;
   std::chrono::milliseconds retry_hint{2000};  // the streams' `retry:`
   std::chrono::seconds heartbeat{15};

@@ -92,6 +92,7 @@ void ServerCounters::add(const ShardCounters& shard) {
   const std::uint64_t answered = shard.pages_answered.value();
   pages_read += answered;
   pages_waiting += std::max(shard.pages_asked.value(), answered) - answered;
+  pages_waiting += shard.pages_queued.value();
   log_bytes = std::max(log_bytes, shard.log_bytes.value());
   const std::uint64_t base = shard.log_base.value();
   log_positions = std::max(log_positions, std::max(shard.log_end.value(), base) - base);

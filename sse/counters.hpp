@@ -153,9 +153,10 @@ struct alignas(64) ShardCounters {
   std::array<Count, 6> responses;  // to plain requests, by hundreds of the status; [0]: odd ones
 
   // As they stand.
-  Count sessions;   // connections that are not streams
-  Count log_bytes;  // memory that the log costs; shards share it
-  Count log_base;   // the positions base < p <= end are in memory
+  Count pages_queued;  // that streams want and may not read yet
+  Count sessions;      // connections that are not streams
+  Count log_bytes;     // memory that the log costs; shards share it
+  Count log_base;      // the positions base < p <= end are in memory
   Count log_end;
 };
 

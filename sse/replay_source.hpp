@@ -19,6 +19,7 @@ struct ReplayRequest {
   std::vector<std::string> channels;
   std::optional<std::uint64_t> after;  // nullopt: from the oldest that is kept
   std::size_t limit = 500;             // broadcasts at most
+  std::size_t bytes = 256u << 10;      // the page ends once its broadcasts have that many
 };
 
 // One page, read in one snapshot.

@@ -66,7 +66,8 @@ void Server::Impl::start_shard(Shard& shard) {
   services.push_back(std::make_unique<HttpService>(HttpService{shard, options, access, router}));
   HttpService* http = services.back().get();
   Service service;
-  service.options = {options.retry, options.heartbeat, options.blocked_timeout};
+  service.options = {options.retry, options.heartbeat, options.blocked_timeout, options.page_bytes};
+  service.replay_bytes = options.replay_bytes / hub.shards.size();
   service.replay = &replay;
   // A session may be gone by the time it returns from either.
   const auto each = [http](void (HttpSession::*act)()) {

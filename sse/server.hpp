@@ -66,6 +66,10 @@ struct ServerOptions {
   std::chrono::milliseconds blocked_timeout{30000};
   std::size_t header_bytes = 8192;  // request line and headers
   std::size_t body_bytes = 1u << 20;
+  // Of what clients that resume read from the database: a page (or one broadcast, if that is
+  // larger), and all pages that are in memory; whoever finds no room waits for his turn.
+  std::size_t page_bytes = 256u << 10;
+  std::size_t replay_bytes = 64u << 20;
   std::size_t max_connections = 20000;   // in all; over it: 200, retry, close
   std::size_t closed_per_second = 2000;  // streams that stop() closes, as long as it has time
   std::size_t channels_per_connection = 100;

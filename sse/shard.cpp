@@ -68,6 +68,7 @@ void Shard::post(std::function<void()> task) {
 
 void Shard::start(Service service) {
   service_ = std::move(service);
+  pages_.limit(service_.replay_bytes);
   finishing_ = false;
   now_ = Clock::now();
   wheel_.emplace(tick_length(service_.options), now_);
@@ -169,6 +170,7 @@ void Shard::turn() {
   }
   if (undated_count_ > 0) date(Clock::now());
   dropped_.clear();
+  admit_pages();
   in_turn_ = false;
   if (!dirty_.empty() || inbox_.waiting()) schedule_turn();
   end_if_done();
@@ -256,6 +258,19 @@ milliseconds Shard::jittered_retry() {
   return jittered(options().retry, static_cast<std::uint32_t>(random_()));
 }
 
+void Shard::admit_pages() {
+  while (PageAdmission::Place* place = pages_.next()) {
+    Stream& stream = static_cast<PageTurn*>(place)->stream;
+    try {
+      stream.read_page();
+    } catch (const std::exception&) {
+      pages_.answered();
+      drop(stream, StreamEnd::error);
+    }
+  }
+  counters_.pages_queued.set(pages_.waiting());
+}
+
 void Shard::arm_tick() {
   if (ticking_) return;
   ticking_ = true;
@@ -275,6 +290,12 @@ void Shard::tick() {
       drop(stream, stream.why());
     }
   });
+  if (pages_.full()) {
+    pages_.visit_holding([this](PageAdmission::Place& place) {
+      static_cast<PageTurn&>(place).stream.spare_page(now_);
+    });
+    admit_pages();
+  }
   if (!streams_.empty()) arm_tick();
 }
 

@@ -35,6 +35,7 @@ namespace spillway::sse {
 // What a shard needs to serve, for as long as a server runs on it.
 struct Service {
   StreamOptions options;
+  std::size_t replay_bytes = 64u << 20;  // pages of the database in memory
   ReplaySource* replay = nullptr;
   // Connections that are not streams (yet): asked to end soon, and at once.
   std::function<void()> finish;
@@ -72,6 +73,10 @@ class Shard {
   void drop(Stream& stream, StreamEnd why);
   void mark(Stream& stream);  // it has something to do
   void look();                // takes in what the hub has delivered
+
+  // Streams that catch up read their pages in turns (page_admission.hpp).
+  [[nodiscard]] PageAdmission& pages() { return pages_; }
+  void admit_pages();
 
   // A connection that is not a stream keeps the thread from ending.
   void add_child() { counters_.sessions.set(++children_); }
@@ -121,6 +126,7 @@ class Shard {
   // the shard's thread only
   Service service_;
   ShardLog log_;
+  PageAdmission pages_;  // outlives the streams
   std::vector<std::shared_ptr<Stream>> streams_;
   std::vector<std::shared_ptr<Stream>> dropped_;  // alive until nobody on the stack uses them
   Dirty dirty_;

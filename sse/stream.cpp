@@ -12,7 +12,10 @@
 namespace spillway::sse {
 namespace {
 
-constexpr int kCallsPerTurn = 4;  // a stream far behind must not hold up the others
+constexpr int kCallsPerTurn = 4;   // a stream far behind must not hold up the others
+constexpr int kPagePatience = 30;  // a part of blocked_timeout: a second of the usual 30
+constexpr std::chrono::seconds kBlockedLook{1};
+constexpr std::size_t kFrameOverhead = 64;  // `event:`, `data:` and `id:` around the text
 
 ResumeSource source_of(ResetReason reason) {
   switch (reason) {
@@ -35,7 +38,7 @@ Stream::Stream(Shard& shard, Connection connection, ConnectionSlot slot, StreamR
       connection_(std::move(connection)),
       slot_(std::move(slot)),
       expires_(request.expires),
-      catch_up_(std::make_unique<CatchUp>()),
+      catch_up_(std::make_unique<CatchUp>(shard.pages(), *this)),
       last_write_(shard.now()) {
   catch_up_->channels = std::move(request.channels);
   catch_up_->from = std::move(request.from);
@@ -65,21 +68,31 @@ void Stream::carry_out(const GoLive& live) {
 
 void Stream::carry_out(const ReadPage& read) {
   catch_up_->reading = true;
+  catch_up_->read_after = read.after;
+  catch_up_->read_limit = read.limit;
+  shard_.pages().wait(catch_up_->turn);
+  shard_.admit_pages();
+}
+
+void Stream::read_page() {
   shard_.count().pages_asked.add();
-  ReplayRequest request{catch_up_->channels, read.after, read.limit};
+  ReplayRequest request{catch_up_->channels, catch_up_->read_after, catch_up_->read_limit,
+                        shard_.options().page_bytes};
   auto done = [mailbox = shard_.mailbox(), shard = &shard_,
                weak = weak_from_this()](std::optional<ReplayPage> page) {
     // The mailbox takes copyable tasks; a page is too large to copy.
     auto shared = std::make_shared<std::optional<ReplayPage>>(std::move(page));
     mailbox->post([shard, weak, shared] {
       shard->count().pages_answered.add();
-      const auto stream = weak.lock();
-      if (!stream) return;
-      try {
-        stream->on_page(std::move(*shared));
-      } catch (const std::exception&) {
-        shard->drop(*stream, StreamEnd::error);  // half a page would be worse than none
+      shard->pages().answered();
+      if (const auto stream = weak.lock()) {
+        try {
+          stream->on_page(std::move(*shared));
+        } catch (const std::exception&) {
+          shard->drop(*stream, StreamEnd::error);  // half a page would be worse than none
+        }
       }
+      shard->admit_pages();
     });
   };
   try {
@@ -127,12 +140,17 @@ void Stream::send_page(const SendPage& send, const ReplayPage& page) {
   }
   catch_up_->after = send.after;
   catch_up_->upto = page.upto;
+  std::size_t room = own_.size();
+  for (const Broadcast& broadcast : page.broadcasts)
+    room += broadcast.data.size() + broadcast.event_type.size() + kFrameOverhead;
+  own_.reserve(room);
   for (const Broadcast& broadcast : page.broadcasts) {
     if (broadcast.ephemeral || broadcast.position <= send.after) continue;
     append_frame(own_, shard_.log().epoch(), broadcast.position, broadcast.event_type,
                  broadcast.data);
     shard_.count().frames_replayed.add();
   }
+  shard_.pages().hold(catch_up_->turn, own_.capacity());
   shard_.mark(*this);
 }
 
@@ -162,8 +180,28 @@ void Stream::begin_response(std::uint64_t position) {
 }
 
 void Stream::page_sent() {
+  catch_up_->turn.leave();
+  if (std::exchange(catch_up_->spared, false) && catch_up_->upto < shard_.memory().base)
+    return carry_out(ReadPage{catch_up_->upto, kPageLimit});
   std::visit([this](const auto& step) { carry_out(step); },
              resume_on_page_sent(catch_up_->after, catch_up_->upto, shard_.memory()));
+}
+
+void Stream::spare_page(Clock::time_point now) {
+  if (catch_up_->spared || !blocked_) return;
+  if (now < stalled_since_ + shard_.options().blocked_timeout / kPagePatience) return;
+  // Up to the end of the frame that is half sent; its id says where that is.
+  const std::size_t at = own_.find("\n\n", own_sent_ < 2 ? 0 : own_sent_ - 2);
+  if (at == std::string::npos) return;
+  const std::size_t line = own_.rfind("\nid: ", at);
+  if (line == std::string::npos) return;
+  const auto id = parse_event_id(std::string_view(own_).substr(line + 5, at - line - 5));
+  if (!id) return;
+  own_ = own_.substr(own_sent_, at + 2 - own_sent_);
+  own_sent_ = 0;
+  catch_up_->upto = id->position;
+  catch_up_->spared = true;
+  shard_.pages().hold(catch_up_->turn, own_.capacity());
 }
 
 // --- writing ---
@@ -323,7 +361,8 @@ std::optional<Stream::Clock::time_point> Stream::look_after(Clock::time_point no
       why_ = StreamEnd::blocked;
       return std::nullopt;
     }
-    return std::min(end, now + options.heartbeat);
+    // Soon, in case it becomes one that lags: what it holds of the log goes with it.
+    return std::min({end, now + options.heartbeat, now + kBlockedLook});
   }
   if (catch_up_ && !catch_up_->opened) return now + options.heartbeat;
   if (now >= last_write_ + options.heartbeat) {
@@ -339,6 +378,7 @@ void Stream::close() {
   closed_ = true;
   if (live_) shard_.log().unsubscribe(*this);
   live_ = false;
+  if (catch_up_) catch_up_->turn.leave();
   DirtyHook::unlink();
   WheelHook::unlink();
   connection_.close();

@@ -19,6 +19,7 @@
 #include "sse/connection_slot.hpp"
 #include "sse/counters.hpp"
 #include "sse/event_id.hpp"
+#include "sse/page_admission.hpp"
 #include "sse/reader.hpp"
 #include "sse/replay_source.hpp"
 #include "sse/resume.hpp"
@@ -26,6 +27,7 @@
 namespace spillway::sse {
 
 class Shard;
+class Stream;
 
 // When what was granted ends, by the clock on the wall.
 using Expiry = std::chrono::sys_seconds;
@@ -43,6 +45,7 @@ struct StreamOptions {
   std::chrono::milliseconds retry{2000};
   std::chrono::milliseconds heartbeat{15000};
   std::chrono::milliseconds blocked_timeout{30000};
+  std::size_t page_bytes = 256u << 10;  // of the database, for a stream that resumes
 };
 
 using AutoUnlink = boost::intrusive::link_mode<boost::intrusive::auto_unlink>;
@@ -50,6 +53,12 @@ using DirtyHook =
     boost::intrusive::list_base_hook<boost::intrusive::tag<struct DirtyTag>, AutoUnlink>;
 using WheelHook =
     boost::intrusive::list_base_hook<boost::intrusive::tag<struct WheelTag>, AutoUnlink>;
+
+// A stream's place among those that want a page, or hold one.
+struct PageTurn : PageAdmission::Place {
+  PageTurn(PageAdmission& admission, Stream& s) : Place(admission), stream(s) {}
+  Stream& stream;
+};
 
 class Stream : public Reader,
                public DirtyHook,
@@ -80,6 +89,12 @@ class Stream : public Reader,
   [[nodiscard]] Clock::time_point not_after_expiry(Clock::time_point due,
                                                    Clock::time_point now) const;
 
+  // Its turn has come to read the page that it asked for.
+  void read_page();
+  // Somebody waits for room for a page: one that takes nothing gives its own back, and reads the
+  // rest of it again when it does.
+  void spare_page(Clock::time_point now);
+
   // The timer came around: nothing if it is over, or when it wants to be looked at again.
   [[nodiscard]] std::optional<Clock::time_point> on_timer(Clock::time_point now);
 
@@ -89,13 +104,19 @@ class Stream : public Reader,
 
  private:
   struct CatchUp {  // gone once the stream is live
+    CatchUp(PageAdmission& admission, Stream& stream) : turn(admission, stream) {}
+
+    PageTurn turn;
     std::vector<std::string> channels;
     ResumePoint from;
     std::string more_headers;
-    bool opened = false;      // the response has begun
-    bool reading = false;     // a page is on its way
-    std::uint64_t after = 0;  // where the page being sent began …
-    std::uint64_t upto = 0;   // … and where it ends
+    bool opened = false;                      // the response has begun
+    bool reading = false;                     // a page is on its way, or will be
+    bool spared = false;                      // the page was cut short, at `upto`
+    std::optional<std::uint64_t> read_after;  // of the page that is wanted …
+    std::size_t read_limit = 0;               // … and how many broadcasts
+    std::uint64_t after = 0;                  // where the page being sent began …
+    std::uint64_t upto = 0;                   // … and where it ends
   };
 
   void carry_out(const GoLive& live);

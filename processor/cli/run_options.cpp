@@ -97,6 +97,11 @@ void RunOptions::add_to(CLI::App& command) {
       .add_option("--log-megabytes", log_megabytes, "Frames kept in memory for resuming clients")
       ->check(CLI::Range(1, 65536))
       ->capture_default_str();
+  command
+      .add_option("--replay-megabytes", replay_megabytes,
+                  "Pages of the database in memory, for clients that resume from it")
+      ->check(CLI::Range(1, 65536))
+      ->capture_default_str();
   command.add_option("--max-connections", max_connections, "Connections in all")
       ->check(CLI::Range(1, 10000000))
       ->capture_default_str();
@@ -209,6 +214,7 @@ WorkerOptions RunOptions::worker_options(PgTarget target) const {
   if (options.heartbeat.count() < 1)
     throw ConfigurationError("--heartbeat " + heartbeat + ": 1s at least");
   options.log_bytes = log_megabytes << 20;
+  options.replay_bytes = replay_megabytes << 20;
   options.max_connections = max_connections;
   for (const std::string& network : webhook_allow) {
     try {

@@ -34,6 +34,7 @@ struct RunOptions {
   std::string sse_retry = "2s";
   std::string heartbeat = "15s";
   std::size_t log_megabytes = 64;
+  std::size_t replay_megabytes = 64;
   std::size_t max_connections = 20000;
   std::vector<std::string> webhook_allow;
   std::string webhook_timeout = "30s";

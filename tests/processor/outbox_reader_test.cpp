@@ -52,6 +52,65 @@ TEST_F(OutboxReaderTest, SeveralChannelsAndPrefixesComeInCommitOrder) {
   EXPECT_EQ(page({"a:*", "b:2"}, 2, 3), "0..8 upto 5: 3 4 5");
 }
 
+TEST_F(OutboxReaderTest, APageOfLargeBroadcastsEndsOnceItHasItsBytes) {
+  // Compressible, incompressible, and small ones among them.
+  database.query(
+      "INSERT INTO spillway.broadcasts (position, channel, event_type, data) SELECT g, 'a:1', 'E',"
+      " to_json(CASE g % 3 WHEN 0 THEN repeat('x', 300000)"
+      " WHEN 1 THEN (SELECT string_agg(md5(random()::text), '') FROM generate_series(1, 2000))"
+      " ELSE 'small' END || g) FROM generate_series(1, 30) g;"
+      "UPDATE spillway.stream_head SET last = 30");
+  for (const std::vector<std::string>& channels :
+       {std::vector<std::string>{"a:1"}, {"a:1", "b:1"}, {"a:*"}}) {
+    std::uint64_t after = 0;
+    std::size_t pages = 0;
+    for (; after < 30; ++pages) {
+      const auto page = reader.read_page({channels, after, 500, 100000});
+      ASSERT_FALSE(page.broadcasts.empty());
+      std::size_t bytes = 0;
+      for (const auto& broadcast : page.broadcasts) {
+        ASSERT_EQ(broadcast.position, ++after);
+        const std::string number = std::to_string(after);
+        ASSERT_EQ(broadcast.data.size() - number.size(), after % 3 == 0   ? 300000u
+                                                         : after % 3 == 1 ? 64000u
+                                                                          : 5u);
+        ASSERT_TRUE(broadcast.data.ends_with(number));
+        ASSERT_LT(bytes, 100000u) << "it had enough before this one";
+        bytes += broadcast.data.size();
+      }
+      ASSERT_EQ(page.upto, after);
+    }
+    EXPECT_GE(pages, 10u);
+  }
+}
+
+TEST_F(OutboxReaderTest, WhatTheHubIsGivenAtATimeIsBoundedInBytes) {
+  database.query(
+      "INSERT INTO spillway.broadcasts (position, channel, event_type, data) SELECT g, 'a:1', 'E',"
+      " to_json(repeat('x', 1000000)) FROM generate_series(1, 12) g;"
+      "INSERT INTO spillway.ephemeral_broadcasts (number, position, channel, event_type, data)"
+      " SELECT g, g, 'a:1', 'E', to_json(repeat('y', 1000000)) FROM generate_series(1, 12) g;"
+      "UPDATE spillway.stream_head SET last = 12, last_ephemeral = 12");
+  sse::Head known = reader.line().head;
+  known.position = known.ephemeral = 0;
+  std::size_t reads = 0;
+  for (bool more = true; more; ++reads) {
+    ASSERT_LT(reads, 20u);
+    const auto tail = reader.read_after(known, 1000);
+    EXPECT_EQ(tail.lost_ephemeral, 0u);
+    EXPECT_LE(tail.batch.broadcasts.size(), 12u);
+    for (const auto& broadcast : tail.batch.broadcasts) {
+      ++(broadcast.ephemeral ? known.ephemeral : known.position);
+      EXPECT_EQ(broadcast.data.size(), 1000000u);
+      EXPECT_EQ(broadcast.data.front(), broadcast.ephemeral ? 'y' : 'x');
+    }
+    more = tail.more;
+  }
+  EXPECT_EQ(known.position, 12u);
+  EXPECT_EQ(known.ephemeral, 12u);
+  EXPECT_GE(reads, 3u);
+}
+
 TEST_F(OutboxReaderTest, EarliestBeginsAtTheFloor) {
   fill(8);
   database.query(

@@ -105,6 +105,48 @@ TEST(Stream, ResumesFromTheDatabasePageByPageAndStaysLive) {
   EXPECT_TRUE(client.received().starts_with(opening("A:1", 1)));
 }
 
+TEST(Stream, APageIsBoundedInBytesToo) {
+  Site site({}, {}, false);
+  for (int i = 0; i < 20; ++i) site.commit({{"A:1", "", std::string(200000, 'x')}});
+  site.hub.start(site.line);
+  site.server.start();
+  Client client = site.open("/sse/A/1", "Last-Event-ID: e-0\r\n");
+  ASSERT_TRUE(client.read_until("id: e-20\n\n"));
+  EXPECT_EQ(frames_of(client.received()).size(), 20u);
+  EXPECT_EQ(site.source.reads(), 10u);  // of two each: the second one goes over 256 KiB
+}
+
+TEST(Stream, OnesThatCatchUpAndTakeNothingHandTheirPagesBackToThoseWhoWait) {
+  constexpr std::uint64_t kFrames = 20;
+  ServerOptions options;
+  options.replay_bytes = 512u << 10;  // room for a few pages
+  options.blocked_timeout = milliseconds(15000);
+  Site site(options, {}, false);
+  for (std::uint64_t i = 0; i < kFrames; ++i)
+    site.commit({{"A:1", "", std::to_string(i) + std::string(100000, 'x')}});
+  site.hub.start(site.line);
+  site.server.start();
+  std::vector<Client> stalled;
+  for (int i = 0; i < 6; ++i) {
+    stalled.emplace_back(site.port(), 4096);
+    stalled.back().send(get("/sse/A/1", "Last-Event-ID: e-0\r\n"));
+  }
+  ASSERT_TRUE(site.wait_for_streams(6));
+  // All room is taken by those who take nothing; whoever reads gets his turn nevertheless.
+  Client reader = site.open("/sse/A/1", "Last-Event-ID: e-0\r\n");
+  ASSERT_TRUE(reader.read_until("id: e-20\n\n"));
+  // And so do they, each frame once and in order, also where their page was cut.
+  for (Client& client : stalled) {
+    ASSERT_TRUE(client.read_until("id: e-20\n\n"));
+    const auto frames = frames_of(client.received());
+    ASSERT_EQ(frames.size(), kFrames);
+    for (std::uint64_t i = 0; i < kFrames; ++i) {
+      ASSERT_EQ(frames[i].id, "e-" + std::to_string(i + 1));
+      ASSERT_EQ(frames[i].data, std::to_string(i) + std::string(100000, 'x'));
+    }
+  }
+}
+
 TEST(Stream, EarliestReplaysAllThatIsKeptFromTheFloorOn) {
   Site site;
   site.publish({{"A:1", "", "1"}, {"A:1", "", "2"}, {"A:1", "", "3"}});

@@ -280,6 +280,7 @@ ReplayPage FakeReplaySource::page(const ReplayRequest& request) const {
   page.head = head_;
   page.floor = floor_;
   page.upto = head_.position;
+  std::size_t bytes = 0;
   const std::uint64_t after = std::max(request.after.value_or(floor_), floor_);
   for (const Broadcast& broadcast : stored_) {
     if (broadcast.position <= after) continue;
@@ -292,6 +293,11 @@ ReplayPage FakeReplaySource::page(const ReplayRequest& request) const {
       break;
     }
     page.broadcasts.push_back(broadcast);
+    bytes += broadcast.data.size();
+    if (bytes >= request.bytes) {
+      page.upto = broadcast.position;
+      break;
+    }
   }
   return page;
 }
