@@ -50,10 +50,11 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const std::string_view header = spillway::fuzz::take_line(rest);
   check_id(header);
   check_id(rest);
-  const ResumePoint one = choose_resume_point(header, "", "e");
+  const ResumePoint one = choose_resume_point(header, "", "e", 200);
   insist(one == parse_resume_point(header), "alone, the header counts");
-  insist(choose_resume_point("", rest, "e") == parse_resume_point(rest), "alone, the query counts");
-  const ResumePoint both = choose_resume_point(header, rest, "e");
+  insist(choose_resume_point("", rest, "e", 200) == parse_resume_point(rest),
+         "alone, the query counts");
+  const ResumePoint both = choose_resume_point(header, rest, "e", 200);
   insist(both == parse_resume_point(header) || both == parse_resume_point(rest),
          "it is one of them");
   for (const ResumePoint& point : {one, both}) check_decisions(point);
