@@ -41,7 +41,8 @@ class OutboxReader {
   };
   [[nodiscard]] Tail read_after(const sse::Head& known, std::size_t limit);
 
-  // One page of some channels, in one snapshot.
+  // One page of some channels, in one snapshot. Its floor is the one of these channels: where none
+  // of them lost anything behind `after` it is `after`, however far the common floor has moved.
   [[nodiscard]] sse::ReplayPage read_page(const sse::ReplayRequest& request);
 
  private:

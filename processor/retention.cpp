@@ -1,6 +1,7 @@
 #include "processor/retention.hpp"
 
 #include <algorithm>
+#include <exception>
 #include <functional>
 #include <memory>
 #include <utility>
@@ -30,6 +31,10 @@ SELECT spillway.extend_broadcasts($1::bigint, clock_timestamp() - $2::bigint * i
 const Statement drop_sql{"", R"(
 SELECT spillway.drop_broadcasts(clock_timestamp() - $1::bigint * interval '1 millisecond', $2::bigint,
                                 clock_timestamp() - $3::interval))"};
+
+const Statement note_floors_sql{"", R"(
+SELECT spillway.note_channel_floors(clock_timestamp() - $1::bigint * interval '1 millisecond', $2::bigint,
+                                    clock_timestamp() - $3::interval, $4::bigint))"};
 
 const Statement time_sql{"", "SELECT clock_timestamp() - $1::bigint * interval '1 millisecond'"};
 
@@ -102,11 +107,25 @@ RetentionStore::Outcome RetentionStore::extend_broadcasts(std::int64_t rows,
 }
 
 RetentionStore::Outcome RetentionStore::drop_broadcasts(std::optional<milliseconds> age,
-                                                        std::optional<std::int64_t> count) {
+                                                        std::optional<std::int64_t> count,
+                                                        std::int64_t channel_floors) {
   const std::string age_text = age ? text_of(*age) : "";
   const std::string count_text = count ? std::to_string(*count) : "";
-  const Rows rows = session_.run(
-      drop_sql, {age ? age_text.c_str() : nullptr, count ? count_text.c_str() : nullptr, settled});
+  const char* const before = age ? age_text.c_str() : nullptr;
+  const char* const keep = count ? count_text.c_str() : nullptr;
+  std::exception_ptr not_noted;
+  if (channel_floors > 0) {
+    try {
+      const Rows noted = session_.run(
+          note_floors_sql, {before, keep, settled, std::to_string(channel_floors).c_str()});
+      if (noted.is_null(0, 0)) return Outcome::busy;
+    } catch (const SqlError&) {
+      // The table must not grow for it: what is dropped without a note resets whoever comes for it.
+      not_noted = std::current_exception();
+    }
+  }
+  const Rows rows = session_.run(drop_sql, {before, keep, settled});
+  if (not_noted) std::rethrow_exception(not_noted);
   if (rows.is_null(0, 0)) return Outcome::busy;
   return rows.integer(0, 0) > 0 ? Outcome::done : Outcome::nothing;
 }
@@ -196,8 +215,8 @@ std::vector<MaintenanceTask> retention_upkeep(const RetentionOptions& options) {
   if (options.broadcasts || options.broadcasts_count)
     tasks.push_back(
         {"dropping old broadcasts", milliseconds(2000), patiently([options](SqlSession& session) {
-           return RetentionStore(session).drop_broadcasts(options.broadcasts,
-                                                          options.broadcasts_count);
+           return RetentionStore(session).drop_broadcasts(
+               options.broadcasts, options.broadcasts_count, options.channel_floors);
          })});
 
   if (options.webhooks)

@@ -1,6 +1,6 @@
 // How long things are kept: broadcasts by age and count, in partitions that are dropped whole; done
 // events, finished webhooks and responses by age, in small steps. The SQL behind it is in
-// migrations/0015_retention.sql.
+// migrations/0015_retention.sql and 0018_channel_floors.sql.
 //
 // Ages are judged by the database's clock. Several processes may do all of this at once: where they
 // have different options, the strictest one decides. One session, one thread. Errors: SqlError,
@@ -23,6 +23,7 @@ namespace spillway {
 struct RetentionOptions {
   std::optional<std::chrono::milliseconds> broadcasts{std::chrono::hours(72)};
   std::optional<std::int64_t> broadcasts_count{10'000'000};
+  std::int64_t channel_floors = 1'000'000;  // channels of which it is known what they lost; 0: none
   std::optional<std::chrono::milliseconds> events;
   std::optional<std::chrono::milliseconds> webhooks{std::chrono::hours(24 * 30)};
   std::size_t batch = 5000;  // rows that one transaction removes, at most
@@ -47,9 +48,11 @@ class RetentionStore {
   Outcome extend_broadcasts(std::int64_t rows, std::optional<std::chrono::milliseconds> age);
 
   // Drops the oldest partition of broadcasts, if it is due: all of it older than `age`, or beyond
-  // the last `count` positions.
+  // the last `count` positions. Before that, in a transaction of its own, it writes down what each
+  // channel loses, for the last `channel_floors` channels that lost something.
   Outcome drop_broadcasts(std::optional<std::chrono::milliseconds> age,
-                          std::optional<std::int64_t> count);
+                          std::optional<std::int64_t> count,
+                          std::int64_t channel_floors = RetentionOptions{}.channel_floors);
 
   // Now, less an age, as the database's clock has it; for the functions below.
   [[nodiscard]] std::string time_before_now(std::chrono::milliseconds age);

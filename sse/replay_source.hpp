@@ -25,7 +25,9 @@ struct ReplayRequest {
 // One page, read in one snapshot.
 struct ReplayPage {
   Head head;
-  std::uint64_t floor = 0;            // positions <= floor are no longer kept
+  // What the channels carried up to here is no longer kept. Not above `after` where they carried
+  // nothing between it and what is kept.
+  std::uint64_t floor = 0;
   std::vector<Broadcast> broadcasts;  // durable ones of the channels, after < position <= upto
   std::uint64_t upto = 0;             // the page is complete up to here (head.position on the last)
 };

@@ -137,6 +137,13 @@ void RunOptions::add_to(CLI::App& command) {
                   "How many of the last broadcasts are kept, or forever")
       ->capture_default_str();
   command
+      .add_option(
+          "--keep-channel-floors", keep_channel_floors,
+          "For how many channels it is kept what they lost when old broadcasts were dropped; "
+          "0 for none")
+      ->check(CLI::Range(0, 100'000'000))
+      ->capture_default_str();
+  command
       .add_option("--keep-events", keep_events,
                   "How long done events stay in the log: an age such as 90d, or forever")
       ->capture_default_str();
@@ -236,6 +243,7 @@ WorkerOptions RunOptions::worker_options(PgTarget target) const {
   options.webhooks_in_flight = webhooks_in_flight;
   options.retention.broadcasts = parse_age(keep_broadcasts, "--keep-broadcasts");
   options.retention.broadcasts_count = parse_count(keep_broadcasts_count);
+  options.retention.channel_floors = keep_channel_floors;
   options.retention.events = parse_age(keep_events, "--keep-events");
   options.retention.webhooks = parse_age(keep_webhooks, "--keep-webhooks");
   return options;

@@ -44,6 +44,7 @@ struct RunOptions {
   std::size_t webhooks_in_flight = 32;
   std::string keep_broadcasts = "3d";
   std::string keep_broadcasts_count = "10000000";
+  std::int64_t keep_channel_floors = 1'000'000;
   std::string keep_events = "forever";
   std::string keep_webhooks = "30d";
   std::string hint;

@@ -11,12 +11,17 @@ namespace {
 
 using test::Database;
 
+// Numbers may be missing between them.
+std::size_t all_migrations(PgConnection& session) {
+  return list_migrations(session).size();
+}
+
 TEST(Migrator, BringsAnEmptyDatabaseUpAndThenHasNothingToDo) {
   Database database(false);
   PgConnection session(database.target());
   EXPECT_EQ(schema_version(session), 0);
   EXPECT_THROW(check_schema_version(session), SchemaVersionError);
-  EXPECT_EQ(migrate(session).size(), static_cast<std::size_t>(newest_schema_version()));
+  EXPECT_EQ(migrate(session).size(), all_migrations(session));
   EXPECT_EQ(schema_version(session), newest_schema_version());
   EXPECT_NO_THROW(check_schema_version(session));
   EXPECT_TRUE(migrate(session).empty());
@@ -34,8 +39,10 @@ TEST(Migrator, ManyAtOnceApplyEachMigrationOnce) {
         applied += migrate(session).size();
       });
   }
-  EXPECT_EQ(applied, static_cast<std::size_t>(newest_schema_version()));
-  EXPECT_EQ(database.number("SELECT count(*) FROM spillway.migrations"), newest_schema_version());
+  PgConnection session(database.target());
+  EXPECT_EQ(applied, all_migrations(session));
+  EXPECT_EQ(database.number("SELECT count(*) FROM spillway.migrations"),
+            static_cast<long long>(all_migrations(session)));
 }
 
 TEST(Migrator, AFailedMigrationLeavesNothingBehind) {
@@ -46,7 +53,7 @@ TEST(Migrator, AFailedMigrationLeavesNothingBehind) {
   EXPECT_THROW(migrate(session), SqlError);
   EXPECT_EQ(schema_version(session), 1);
   database.query("DROP TABLE spillway.queue");
-  EXPECT_EQ(migrate(session).size(), static_cast<std::size_t>(newest_schema_version() - 1));
+  EXPECT_EQ(migrate(session).size(), all_migrations(session) - 1);
 }
 
 TEST(Migrator, ANewerSchemaIsRefused) {

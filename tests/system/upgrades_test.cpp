@@ -1,6 +1,8 @@
 // From one version of the schema to the next, with data in it and workers on it.
 #include <gtest/gtest.h>
+
 #include <signal.h>
+#include <algorithm>
 
 #include <atomic>
 
@@ -69,7 +71,12 @@ void expect_an_upgrade_from(int version) {
       "1 done, 2 done, 3 done, 4 pending 0, 5 pending 0, 6 retrying 2, 7 pending 0, 8 pending "
       "0, 9 dead 1, 10 scheduled 0, 11 scheduled 0, 12 pending 0");
 
-  EXPECT_EQ(migrate(session).size(), static_cast<std::size_t>(newest_schema_version() - version));
+  const auto all = list_migrations(session);
+  EXPECT_EQ(
+      migrate(session).size(),
+      static_cast<std::size_t>(std::count_if(
+          all.begin(), all.end(), [](const Migration& migration) { return !migration.applied; })));
+  EXPECT_EQ(schema_version(session), newest_schema_version());
   EXPECT_EQ(database.value(states), before);
   EXPECT_EQ(database.value(outbox), broadcasts);
   EXPECT_EQ(database.value("SELECT epoch || ' ' || last FROM spillway.stream_head"), epoch + " 6");
