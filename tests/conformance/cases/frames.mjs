@@ -131,10 +131,10 @@ export const frames = [
   {
     name: "heartbeats fire nothing",
     async run(stage) {
-      const reader = stage.open("/sse/Frames/quiet", { types: ["T"] });
+      const reader = stage.open("/sse/Frames/quiet", { types: ["T"], without: ["filter"] });
       await reader.connected();
       // The proxy sees what the client must not see.
-      await eventually("two heartbeats", () => reader.route.requests[0].tail.endsWith("\n\n:\n:\n") || undefined);
+      await eventually("two heartbeats", () => /:\n+:\n+$/.test(reader.route.requests[0].tail) || undefined);
       await stage.broadcast("Frames:quiet", [["T", "after them"]]);
       await reader.has(1);
       assert.deepEqual(reader.data, ["after them"]);

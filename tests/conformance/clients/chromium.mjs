@@ -5,6 +5,7 @@ import { resumingUrl } from "../urls.mjs";
 
 export const skipped = notInstalled;
 export const takesHeaders = false;
+export const takesCookie = true;
 // Its error events do not say why.
 export const tellsStatus = false;
 export const parallel = 20;
@@ -38,8 +39,9 @@ function script() {
   window.spillwayClose = (number) => { sources[number].close(); delete sources[number]; };
 }
 
-async function makeProfile() {
+async function makeProfile(cookie) {
   const context = await browser.newContext();
+  if (cookie) await context.addCookies([cookie]);
   await context.exposeBinding("spillwayReport", (_, entries) => {
     for (const [number, kind, what] of entries) readers.get(number)?.[kind](what);
   });
@@ -53,13 +55,14 @@ async function pageOf(profile, origin) {
   return page;
 }
 
-export function open(url, { types = [], lastEventId } = {}, reader) {
+// `from`: the origin of the page, where it is not the stream's. `cookie`: in a profile of its own.
+export function open(url, { types = [], lastEventId, from, cookie } = {}, reader) {
   const number = numbers++;
   readers.set(number, reader);
-  let profile = profiles.find((one) => one.streams < STREAMS_OF_A_PROFILE);
-  if (!profile) profiles.push(profile = { context: makeProfile(), pages: new Map(), streams: 0 });
-  profile.streams += 1;
-  const { origin } = new URL(url);
+  let profile = cookie ? undefined : profiles.find((one) => one.streams < STREAMS_OF_A_PROFILE);
+  if (!profile) profiles.push(profile = { context: makeProfile(cookie && { ...cookie, url: new URL(url).origin }), pages: new Map(), streams: 0 });
+  profile.streams += cookie ? STREAMS_OF_A_PROFILE : 1;
+  const origin = from ?? new URL(url).origin;
   if (!profile.pages.has(origin)) profile.pages.set(origin, pageOf(profile, origin));
   const opened = profile.pages.get(origin).then(async (page) => {
     await page.evaluate(([n, address, names]) => window.spillwayOpen(n, address, names), [number, resumingUrl(url, lastEventId), types]);

@@ -37,7 +37,7 @@ export function open(url, { headers = {}, lastEventId, without = [] } = {}, read
     openWhenHidden: true,
     onmessage({ event, data, id }) {
       if (id) last = id;
-      else if (data === "") return;  // `retry:` alone
+      else if (!without.includes("filter")) return;  // `retry:` alone
       reader.event({ type: event || "message", data, id });
     },
     onerror(error) {
