@@ -108,18 +108,18 @@ std::optional<HttpResponse> Access::check_host(const RequestHead& head, bool loc
       "that name on");
 }
 
-std::variant<Claims, HttpResponse> Access::claims_of(const RequestHead& head, Seconds now) const {
+std::variant<Claims, HttpResponse> Access::claims_of(const RequestHead& head, Seconds now) {
   if (query_names_two_tokens(head.query))
     return unauthorized("access_token is given more than once", true);
   const std::string token = token_of(head, origin_kind(head, options_.cors));
   if (token.empty()) return unauthorized(kNoToken, false);
-  auto verified = verify_token(token, *options_.keys->current(), now);
+  auto verified = verified_.verify(token, options_.keys->current(), now);
   if (const auto* error = std::get_if<TokenError>(&verified)) return unauthorized(error->why, true);
   return std::get<Claims>(std::move(verified));
 }
 
 Admission Access::subscribe(const RequestHead& head, const std::vector<std::string>& channels,
-                            Seconds now) const {
+                            Seconds now) {
   if (!options_.keys) return Caller{};
   const bool is_public = std::all_of(channels.begin(), channels.end(), [&](const auto& channel) {
     return covers(options_.public_channels, channel);
@@ -137,7 +137,7 @@ Admission Access::subscribe(const RequestHead& head, const std::vector<std::stri
   return Caller{known->subject, known->expires};
 }
 
-Admission Access::call(const RequestHead& head, Right right, Seconds now) const {
+Admission Access::call(const RequestHead& head, Right right, Seconds now) {
   const OriginKind kind = origin_kind(head, options_.cors);
   if (!changes_nothing(head)) {
     // With "*" but without tokens anybody's page could enqueue.

@@ -1,7 +1,7 @@
 // Who may: the decisions about one request, from its header alone. A refusal is a whole response
 // that says what is missing; it holds nothing secret.
 //
-// Const and thread-safe: each session asks it on its own thread. The clock is given.
+// One thread: each shard has its own. The clock is given.
 #pragma once
 
 #include <optional>
@@ -14,6 +14,7 @@
 #include "sse/request_head.hpp"
 #include "sse/server.hpp"
 #include "sse/token.hpp"
+#include "sse/token_cache.hpp"
 
 namespace spillway::sse {
 
@@ -35,10 +36,10 @@ class Access {
 
   // All of these channels, names and patterns, or none.
   [[nodiscard]] Admission subscribe(const RequestHead& head,
-                                    const std::vector<std::string>& channels, Seconds now) const;
+                                    const std::vector<std::string>& channels, Seconds now);
 
   // A route that needs `right`.
-  [[nodiscard]] Admission call(const RequestHead& head, Right right, Seconds now) const;
+  [[nodiscard]] Admission call(const RequestHead& head, Right right, Seconds now);
 
   // The headers that go with any answer to this request.
   [[nodiscard]] Headers headers(const RequestHead& head) const;
@@ -48,10 +49,10 @@ class Access {
   [[nodiscard]] HttpResponse preflight(const RequestHead& head, std::string methods) const;
 
  private:
-  [[nodiscard]] std::variant<Claims, HttpResponse> claims_of(const RequestHead& head,
-                                                             Seconds now) const;
+  [[nodiscard]] std::variant<Claims, HttpResponse> claims_of(const RequestHead& head, Seconds now);
 
   const AccessOptions options_;
+  TokenCache verified_;
 };
 
 }  // namespace spillway::sse

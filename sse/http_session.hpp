@@ -89,7 +89,7 @@ struct HttpService {
 
   Shard& shard;
   const ServerOptions& options;
-  const Access& access;
+  Access access;
   const Router& router;
   Sessions sessions{};
 };

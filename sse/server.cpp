@@ -39,7 +39,6 @@ struct Accepted {
 struct Server::Impl {
   Impl(ServerOptions o, Hub::Impl& h, ReplaySource& r)
       : options(std::move(o)),
-        access(options.access),
         hub(h),
         replay(r),
         connections(std::make_shared<ConnectionSlot::Count>(0)) {}
@@ -49,7 +48,6 @@ struct Server::Impl {
   void begin_session(HttpService& service, Accepted& connection);
 
   const ServerOptions options;
-  const Access access;
   Hub::Impl& hub;
   ReplaySource& replay;
   Router router;
@@ -63,7 +61,8 @@ struct Server::Impl {
 };
 
 void Server::Impl::start_shard(Shard& shard) {
-  services.push_back(std::make_unique<HttpService>(HttpService{shard, options, access, router}));
+  services.push_back(
+      std::make_unique<HttpService>(HttpService{shard, options, Access(options.access), router}));
   HttpService* http = services.back().get();
   Service service;
   service.options = {options.retry, options.heartbeat, options.blocked_timeout, options.page_bytes};

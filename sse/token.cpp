@@ -160,6 +160,21 @@ std::variant<Claims, TokenError> read_claims(const json& claims) {
 
 std::variant<Claims, TokenError> verify_token(std::string_view token,
                                               const std::vector<AuthKey>& keys, Seconds now) {
+  auto read = read_token(token, keys);
+  if (const auto* claims = std::get_if<Claims>(&read))
+    if (const auto wrong = problem_of_time(*claims, now)) return *wrong;
+  return read;
+}
+
+std::optional<TokenError> problem_of_time(const Claims& claims, Seconds now) {
+  if (claims.expires && now >= *claims.expires) return TokenError{"the token has expired"};
+  if (claims.not_before && now < *claims.not_before)
+    return TokenError{"the token is not valid yet"};
+  return std::nullopt;
+}
+
+std::variant<Claims, TokenError> read_token(std::string_view token,
+                                            const std::vector<AuthKey>& keys) {
   if (token.size() > kTokenBytes) return TokenError{"the token has more than 4096 bytes"};
   const auto parts = split(token);
   if (!parts) return TokenError{"the token is not a JSON Web Token"};
@@ -184,13 +199,7 @@ std::variant<Claims, TokenError> verify_token(std::string_view token,
 
   const auto claims = parse_object(*claims_text);
   if (!claims) return TokenError{"the claims are not a JSON object, or one is given twice"};
-  auto read = read_claims(*claims);
-  if (const auto* good = std::get_if<Claims>(&read)) {
-    if (good->expires && now >= *good->expires) return TokenError{"the token has expired"};
-    if (good->not_before && now < *good->not_before)
-      return TokenError{"the token is not valid yet"};
-  }
-  return read;
+  return read_claims(*claims);
 }
 
 std::string sign_token(const Claims& claims, const AuthKey& key) {

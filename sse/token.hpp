@@ -44,6 +44,11 @@ struct TokenError {
                                                             const std::vector<AuthKey>& keys,
                                                             Seconds now);
 
+// The two halves of it: signature and claims, which stay as they are, and the time.
+[[nodiscard]] std::variant<Claims, TokenError> read_token(std::string_view token,
+                                                          const std::vector<AuthKey>& keys);
+[[nodiscard]] std::optional<TokenError> problem_of_time(const Claims& claims, Seconds now);
+
 // Throws AuthKeyError when the key cannot sign, std::length_error when the token is too long.
 [[nodiscard]] std::string sign_token(const Claims& claims, const AuthKey& key);
 

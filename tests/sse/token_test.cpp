@@ -18,8 +18,9 @@ Seconds at(std::int64_t seconds) {
 }
 const Seconds kNow = at(1'700'000'000);
 
-std::vector<AuthKey> secret_key() {
-  return {verification_key(kSecret)};
+const std::vector<AuthKey>& secret_key() {
+  static const std::vector<AuthKey> keys{verification_key(kSecret)};
+  return keys;
 }
 
 std::string why(std::string_view token, const std::vector<AuthKey>& keys = secret_key(),
