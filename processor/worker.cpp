@@ -35,6 +35,7 @@
 #include "processor/schedules.hpp"
 #include "processor/suspects.hpp"
 #include "processor/webhook_sender.hpp"
+#include "processor/who_may.hpp"
 #include "sse/hub.hpp"
 #include "sse/server.hpp"
 
@@ -186,11 +187,8 @@ void wait_for_database(const PgTarget& target, milliseconds most) {
 int run_worker(const WorkerOptions& options) {
   if (!options.run_handlers && !options.serve_streams)
     throw ConfigurationError("--roles: name at least one of worker, sse");
-  if (options.serve_streams && !is_loopback(options.host) && !options.insecure)
-    throw ConfigurationError(
-        "--listen " + options.host +
-        ": without authentication the server listens on loopback only; write --listen "
-        "127.0.0.1:PORT, or --insecure if the network keeps strangers out");
+  if (options.serve_streams) check_exposure(options);
+  const auto keys = options.serve_streams ? make_key_ring(options) : nullptr;
 
   limit_memory(options.memory_limit);
   if (options.serve_streams) raise_descriptor_limit(options.max_connections);
@@ -260,6 +258,12 @@ int run_worker(const WorkerOptions& options) {
     server_options.heartbeat = options.heartbeat;
     server_options.replay_bytes = options.replay_bytes;
     server_options.max_connections = options.max_connections;
+    server_options.access = access_options(options, keys);
+    if (keys)
+      reloads.add("keys", [&options, keys] {
+        keys->replace(read_auth_keys(options.auth_keys));
+        return std::to_string(options.auth_keys.size());
+      });
     server.emplace(server_options, *hub, *replay);
     api->add_routes(*server);
     feed.emplace(options.target, *hub, outbox, log);

@@ -35,7 +35,12 @@ struct WorkerOptions {
   std::string host = "127.0.0.1";
   std::uint16_t port = 8080;
   std::string port_file;
-  bool insecure = false;  // listen on other than loopback addresses
+  bool insecure = false;  // listen on other than loopback addresses without keys
+  // Who may, see docs/security.md. Checked already, but for the files of the keys.
+  std::vector<std::string> auth_keys;        // files
+  std::vector<std::string> public_channels;  // grants that need no token
+  std::vector<std::string> allowed_hosts;
+  std::vector<std::string> cors;  // origins, or "*"
   std::size_t runners = 1;
   std::size_t batch = 1000;
   RetryPolicy retry;

@@ -26,6 +26,10 @@ bool takes_list(const CLI::Option& option) {
   return option.get_items_expected_max() > 1;
 }
 
+bool takes_paths(const std::string& name) {
+  return name == "handlers" || name == "auth-key";
+}
+
 void add_option(std::vector<std::string>& added, const CLI::Option& option, const std::string& name,
                 const std::vector<std::string>& values) {
   if (option.get_items_expected_max() == 0) {  // a flag
@@ -95,7 +99,7 @@ std::vector<std::string> with_other_sources(
     const auto value = environment(variable_of(names.front()));
     if (!value) continue;
     add_option(added, *option, names.front(),
-               takes_list(*option) ? split(*value, names.front() == "handlers" ? ':' : ',')
+               takes_list(*option) ? split(*value, takes_paths(names.front()) ? ':' : ',')
                                    : std::vector<std::string>{*value});
   }
 

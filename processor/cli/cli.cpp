@@ -59,6 +59,7 @@ int run(int argc, char** argv) {
   add_tail(app, action);
   add_trace(app, action);
   add_try(app, action);
+  add_token(app, action);
 
   try {
     std::vector<std::string> arguments =

@@ -25,6 +25,7 @@ void add_prune(CLI::App& app, Action& action);
 void add_tail(CLI::App& app, Action& action);
 void add_trace(CLI::App& app, Action& action);
 void add_try(CLI::App& app, Action& action);
+void add_token(CLI::App& app, Action& action);
 
 // --database-url, --config; every command has them.
 struct Common {

@@ -5,6 +5,8 @@
 
 #include "processor/cli/commands.hpp"
 #include "processor/cli/supervise.hpp"
+#include "sse/channel_pattern.hpp"
+#include "sse/origin.hpp"
 
 namespace spillway::cli {
 namespace {
@@ -19,6 +21,15 @@ std::optional<std::int64_t> parse_count(const std::string& text) {
                              ": write a number, 1000 at least, or forever");
   return count;
 }
+
+std::vector<std::string> checked(const std::vector<std::string>& values, const char* option,
+                                 std::string (*problem_of)(std::string_view)) {
+  for (const std::string& value : values)
+    if (const std::string problem = problem_of(value); !problem.empty())
+      throw ConfigurationError(std::string(option) + " \"" + value + "\": " + problem);
+  return values;
+}
+
 constexpr std::uint64_t least_memory = 256u << 20;  // below it the worker itself would not start
 
 }  // namespace
@@ -34,7 +45,24 @@ void RunOptions::add_to(CLI::App& command) {
       ->capture_default_str();
   command.add_option("--port-file", port_file, "Receives the port once the streams are served");
   command.add_flag("--insecure", insecure,
-                   "Listen on other than loopback addresses without tokens");
+                   "Listen on other than loopback addresses without --auth-key");
+  command.add_option("--auth-key", auth_keys,
+                     "File with the secret (HS256) or public key (RS256, ES256; PEM) that tokens "
+                     "are verified with; may be given more than once; read again on SIGHUP");
+  command
+      .add_option("--public", public_channels,
+                  "Channels that need no token: a name, Prefix:* or *; may be given more than once")
+      ->delimiter(',');
+  command
+      .add_option("--allowed-host", allowed_hosts,
+                  "Name by which requests may ask for a server without --auth-key, beside "
+                  "localhost; for a proxy that passes its own on")
+      ->delimiter(',');
+  command
+      .add_option("--cors", cors,
+                  "Origins whose pages may read and enqueue, such as https://app.example.com; or "
+                  "* for all, without cookies")
+      ->delimiter(',');
   command.add_option("--runners", runners, "Threads that handle events, a connection each")
       ->check(CLI::Range(1, 64))
       ->capture_default_str();
@@ -178,6 +206,10 @@ WorkerOptions RunOptions::worker_options(PgTarget target) const {
 
   options.port_file = port_file;
   options.insecure = insecure;
+  options.auth_keys = auth_keys;
+  options.public_channels = checked(public_channels, "--public", sse::problem_of_grant);
+  options.allowed_hosts = checked(allowed_hosts, "--allowed-host", sse::problem_of_host_name);
+  options.cors = checked(cors, "--cors", sse::problem_of_origin);
   options.runners = runners;
   options.batch = batch;
   options.retry.max_attempts = max_attempts;

@@ -17,6 +17,10 @@ struct RunOptions {
   std::string listen = "127.0.0.1:8080";
   std::string port_file;
   bool insecure = false;
+  std::vector<std::string> auth_keys;
+  std::vector<std::string> public_channels;
+  std::vector<std::string> allowed_hosts;
+  std::vector<std::string> cors;
   std::size_t runners = 2;
   std::size_t batch = 1000;
   int max_attempts = 5;
