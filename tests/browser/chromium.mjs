@@ -16,7 +16,8 @@ const executablePath = find();
 export const notInstalled = executablePath ? undefined
   : "skipped: Chromium is not installed (scripts/prepare --tests installs it on Debian; CHROMIUM=… names another place)";
 
-export async function launch() {
+// `more`: arguments beside the usual ones.
+export async function launch(more = []) {
   const { chromium } = await import("playwright-core").catch(() => {
     throw new Error("tests/browser/node_modules is missing or stale: run scripts/node-tools");
   });
@@ -26,6 +27,7 @@ export async function launch() {
       "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
       "--disable-component-update", "--disable-sync",
       ...(process.getuid() === 0 ? ["--no-sandbox"] : []),
+      ...more,
     ],
   });
 }
