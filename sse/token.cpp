@@ -98,6 +98,15 @@ bool names_algorithm(const json& header, Algorithm algorithm) {
          alg->get_ref<const std::string&>() == to_string(algorithm);
 }
 
+// A JSON Web Token, if it says what it is; versions of the library differ in what they take.
+bool is_of_our_kind(const json& header) {
+  const auto type = header.find("typ");
+  if (type == header.end()) return true;
+  if (!type->is_string()) return false;
+  const auto& text = type->get_ref<const std::string&>();
+  return text == "JWT" || text == "jwt";
+}
+
 bool signed_with(const std::string& token, const AuthKey& key) {
   jwt_t* decoded = nullptr;
   const int failed = jwt_decode(&decoded, token.c_str(),
@@ -186,6 +195,8 @@ std::variant<Claims, TokenError> read_token(std::string_view token,
   if (!header) return TokenError{"the header of the token is not a JSON object"};
   // By the rules of JWS an extension that must be understood and is not ends it.
   if (header->contains("crit")) return TokenError{"the header of the token asks for an extension"};
+  if (!is_of_our_kind(*header))
+    return TokenError{"the header of the token has another typ than JWT"};
   const std::string text(token);
   bool known_algorithm = false;
   const bool genuine = std::any_of(keys.begin(), keys.end(), [&](const AuthKey& key) {

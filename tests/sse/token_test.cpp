@@ -94,7 +94,8 @@ TEST(Token, TheHeaderDoesNotChooseTheAlgorithm) {
 TEST(Token, AHeaderGivenTwiceOrWithExtensionsIsRefused) {
   for (const char* header : {R"({"alg":"none","alg":"HS256"})", R"({"alg":"HS256","alg":"HS256"})",
                              R"({"alg":"HS256","crit":["exp"]})", R"({"alg":"HS256","typ":"JWE"})",
-                             R"(["HS256"])", R"("HS256")", "", "{", R"({"alg":"HS256"} x)"})
+                             R"({"alg":"HS256","typ":null})", R"(["HS256"])", R"("HS256")", "", "{",
+                             R"({"alg":"HS256"} x)"})
     EXPECT_NE(why(raw_token(header, "{}", kSecret)), "taken") << header;
 }
 
