@@ -28,6 +28,9 @@ constexpr auto kNoThrow = asio::as_tuple(asio::use_awaitable);
 // make its kernel throw the answer away.
 constexpr milliseconds kLinger{1000};
 constexpr std::size_t kLingerBytes = 1u << 20;
+
+// More than the header's limit that the parser may leave in the buffer because it ends nowhere.
+constexpr std::size_t kUnparsedBytes = 64u << 10;
 constexpr std::size_t kReadAtLeast = 512;
 
 Seconds now_on_the_wall() {
@@ -225,6 +228,9 @@ asio::awaitable<error_code> HttpSession::read(bool whole) {
       if (parsed == 0) break;
     }
     if (error && error != http::error::need_more) co_return error;
+    // The parser counts headers and body, not what stands around chunks.
+    if (buffer_.size() > service_.options.header_bytes + kUnparsedBytes)
+      co_return http::error::buffer_overflow;
     const std::size_t room = std::max(kReadAtLeast, buffer_.capacity() - buffer_.size());
     const auto [failed, bytes] = co_await connection_.read_some(buffer_.prepare(room));
     buffer_.commit(bytes);

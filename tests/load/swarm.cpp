@@ -135,7 +135,7 @@ void Swarm::serve(int milliseconds_at_most) {
 }
 
 void Swarm::receive(std::size_t number) {
-  static std::array<char, 1u << 18> bytes;
+  thread_local std::array<char, 1u << 18> bytes;
   Client& client = clients_[number];
   const ssize_t got = ::recv(client.socket, bytes.data(), bytes.size(), MSG_DONTWAIT);
   if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;

@@ -26,6 +26,11 @@ std::size_t count_of(const std::string& text, std::string_view part) {
   return count;
 }
 
+// Status lines; the text of an error may speak of HTTP/1.1 as well.
+std::size_t answers_in(const std::string& text) {
+  return count_of(text, "HTTP/1.1 ") - count_of(text, "an HTTP/1.1 request");
+}
+
 class Hostile : public testing::Test {
  protected:
   static ServerOptions options() {
@@ -106,7 +111,7 @@ TEST_P(HostileRequest, IsAnsweredOnceOrDropped) {
   }
   EXPECT_TRUE(received.starts_with("HTTP/1.1 " + GetParam().status + " "))
       << received.substr(0, 200);
-  EXPECT_EQ(count_of(received, "HTTP/1.1 "), 1u) << received.substr(0, 500);
+  EXPECT_EQ(answers_in(received), 1u) << received.substr(0, 500);
   EXPECT_EQ(received.find("\r\n\r\nhello"), std::string::npos) << "the hidden request was served";
 }
 
@@ -160,14 +165,13 @@ INSTANTIATE_TEST_SUITE_P(
             post("Transfer-Encoding: chunked\r\n", "FFFFFFFFFFFFFFFFFF\r\nabc\r\n"), "400"},
         Odd{"AChunkThatIsTooLarge", post("Transfer-Encoding: chunked\r\n", "FFFFFF\r\nabc\r\n"),
             "413"},
-        Odd{"ChunksThatNeverEnd",
-            post("Transfer-Encoding: chunked\r\n", "5;" + std::string(100000, 'x')), "400"},
         Odd{"AChunkWithoutItsEnd", post("Transfer-Encoding: chunked\r\n", "3\r\nabcX0\r\n\r\n"),
             "400"},
         Odd{"ABodyThatNeverComes", post("Content-Length: 10\r\n", "abc"), "408"},
-        Odd{"AStreamAskedForWithPost", "POST /sse/A/1 HTTP/1.1\r\nContent-Length: 0\r\n\r\n", "405"},
+        Odd{"AStreamAskedForWithPost", "POST /sse/A/1 HTTP/1.1\r\nContent-Length: 0\r\n\r\n",
+            "405"},
         Odd{"AStreamNotPercentEncoded", get("/sse/A/%zz"), "400"}),
-    [](const auto& info) { return std::string(info.param.name); });
+    [](const auto& one) { return std::string(one.param.name); });
 
 TEST_F(Hostile, AHeaderThatTricklesIsCutOffAtItsTimeHoweverBusyItIs) {
   Client client(site_.port());
@@ -190,6 +194,25 @@ TEST_F(Hostile, ABodyThatTricklesIsCutOffAtItsTime) {
   EXPECT_TRUE(client.received().starts_with("HTTP/1.1 408 ")) << client.received();
 }
 
+TEST_F(Hostile, WhatNeverEndsIsNotCollected) {
+  ServerOptions patient;
+  patient.body_timeout = milliseconds(60000);
+  Site site(patient, {}, false);
+  site.server.route("POST", "/echo", Right::none, [](HttpRequest, Respond respond) {
+    respond({200, "text/plain", "echo", {}});
+  });
+  site.hub.start(site.line);
+  site.server.start();
+  // The size of a chunk, with an extension that goes on and on.
+  Client client(site.port(), post("Transfer-Encoding: chunked\r\n", "5;"));
+  const std::string much(1u << 20, 'x');
+  for (int i = 0; i < 64 && client.send(much); ++i) {
+  }
+  EXPECT_TRUE(client.read_to_end());
+  EXPECT_EQ(client.received().find("408"), std::string::npos) << client.received();
+  EXPECT_TRUE(eventually([&] { return site.server.counters().sessions == 0; }));
+}
+
 TEST_F(Hostile, AnAnswerThatNobodyReadsIsGivenUp) {
   Client client(site_.port(), 4096);
   client.send(get("/large"));
@@ -199,17 +222,19 @@ TEST_F(Hostile, AnAnswerThatNobodyReadsIsGivenUp) {
 
 TEST_F(Hostile, AFoldedHeaderHidesNothing) {
   // Some parsers see a Transfer-Encoding here, some do not: it is refused, or it is a space.
-  const std::string received = answer(
-      post("Content-Length: 3\r\nConnection: close\r\nX: a\r\n Transfer-Encoding: chunked\r\n", "abc"));
-  EXPECT_EQ(count_of(received, "HTTP/1.1 "), 1u) << received;
+  const std::string received = answer(post(
+      "Content-Length: 3\r\nConnection: close\r\nX: a\r\n Transfer-Encoding: chunked\r\n", "abc"));
+  EXPECT_EQ(answers_in(received), 1u) << received;
   EXPECT_TRUE(received.starts_with("HTTP/1.1 400 ") || received.ends_with("echo abc")) << received;
 }
 
 TEST_F(Hostile, AnUnknownTransferEncodingIsNotTakenForABody) {
-  for (const char* coding : {"xchunked", "chunked, gzip", "identity", "\x0b" "chunked"}) {
+  for (const char* coding : {"xchunked", "chunked, gzip", "identity",
+                             "\x0b"
+                             "chunked"}) {
     const std::string received = answer(
         post(std::string("Connection: close\r\nTransfer-Encoding: ") + coding + "\r\n", kHidden));
-    EXPECT_LE(count_of(received, "HTTP/1.1 "), 1u) << coding << received;
+    EXPECT_LE(answers_in(received), 1u) << coding << received;
     EXPECT_EQ(received.find("\r\n\r\nhello"), std::string::npos) << coding;
   }
 }
@@ -246,7 +271,7 @@ TEST_F(Hostile, ManyRequestsAtOnceAndAStreamBehindThem) {
   client.send(std::string(100000, 'z'));
   site_.publish({{"A:1", "", "x"}});
   ASSERT_TRUE(client.read_until("data: x\nid: e-1\n\n"));
-  EXPECT_EQ(count_of(client.received(), "HTTP/1.1 "), 11u) << "what came behind was answered";
+  EXPECT_EQ(answers_in(client.received()), 11u) << "what came behind was answered";
 }
 
 TEST_F(Hostile, APipelineThatNeverReadsIsGivenUp) {
