@@ -197,7 +197,7 @@ void Stream::spare_page(Clock::time_point now) {
   if (line == std::string::npos) return;
   const auto id = parse_event_id(std::string_view(own_).substr(line + 5, at - line - 5));
   if (!id) return;
-  own_ = own_.substr(own_sent_, at + 2 - own_sent_);
+  own_.substr(own_sent_, at + 2 - own_sent_).swap(own_);  // lets go of the memory
   own_sent_ = 0;
   catch_up_->upto = id->position;
   catch_up_->spared = true;
@@ -257,7 +257,7 @@ std::size_t Stream::consume(std::size_t bytes, bool all) {
   const std::size_t of_own = std::min(bytes, own_.size() - own_sent_);
   own_sent_ += of_own;
   if (own_sent_ == own_.size()) {
-    own_ = {};
+    std::string().swap(own_);  // assigning an empty one would keep the memory of a whole page
     own_sent_ = 0;
   }
   return live_ ? sent(shard_.log(), bytes - of_own, all, shard_.scratch()) : 0;

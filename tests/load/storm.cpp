@@ -1,5 +1,6 @@
 // Thousands of clients that come back at one moment, half of them from what is in memory, half from
 // what only the database has, beside live ones.
+#include <algorithm>
 #include <atomic>
 #include <string>
 #include <thread>
@@ -68,6 +69,7 @@ int storm(const LoadOptions& options) {
   live.run_for(phase);
   const Latency calm = latency_of(live.take_latencies());
   std::printf("live, calm:   %s\n", to_string(calm).c_str());
+  const std::size_t user_before = own_memory(worker.process().pid());
   std::atomic<bool> over{false};
   std::thread living([&] { live.run_until([&] { return over.load(); }, 300s); });
 
@@ -101,6 +103,10 @@ int storm(const LoadOptions& options) {
   living.join();
   const Latency stormy = latency_of(live.take_latencies());
   verdict.expect(served, "not all of the storm was served");
+  // A stream that is live again keeps nothing of the pages that it read.
+  verdict.expect(
+      user <= user_before + std::max<std::size_t>(8u << 20, options.clients * (16u << 10)),
+      "the storm leaves too much in memory: " + kilobytes(user - user_before));
   publisher.stop();
   verdict.expect(
       live.run_until(

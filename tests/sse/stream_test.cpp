@@ -1,6 +1,7 @@
 // Streams over real sockets: live delivery, resume, resets, and what becomes of slow or odd
 // clients.
 #include <gtest/gtest.h>
+#include <malloc.h>
 
 #include <string>
 
@@ -114,6 +115,27 @@ TEST(Stream, APageIsBoundedInBytesToo) {
   ASSERT_TRUE(client.read_until("id: e-20\n\n"));
   EXPECT_EQ(frames_of(client.received()).size(), 20u);
   EXPECT_EQ(site.source.reads(), 10u);  // of two each: the second one goes over 256 KiB
+}
+
+TEST(Stream, OneThatHasCaughtUpKeepsNothingOfItsPages) {
+  constexpr std::size_t kStreams = 40;
+  Site site({}, {}, false);
+  for (int i = 0; i < 4; ++i) site.commit({{"A:1", "", std::string(100000, 'x')}});
+  site.hub.start(site.line);
+  site.server.start();
+  const auto in_use = [] { return mallinfo2().uordblks + mallinfo2().hblkhd; };
+  const std::size_t before = in_use();
+  std::vector<Client> clients;
+  for (std::size_t i = 0; i < kStreams; ++i)
+    clients.push_back(site.open("/sse/A/1", "Last-Event-ID: e-0\r\n"));
+  std::size_t of_clients = 0;
+  for (Client& client : clients) {
+    ASSERT_TRUE(client.read_until("id: e-4\n\n"));
+    of_clients += client.received().capacity();
+  }
+  // The last page goes when the stream notices that it is sent.
+  EXPECT_TRUE(eventually([&] { return in_use() < before + of_clients + kStreams * 10000; }))
+      << (in_use() - before - of_clients) / kStreams << " bytes for each stream";
 }
 
 TEST(Stream, OnesThatCatchUpAndTakeNothingHandTheirPagesBackToThoseWhoWait) {
