@@ -8,12 +8,13 @@
 #include "effects/effect_error.hpp"
 #include "effects/names.hpp"
 #include "effects/serialize.hpp"
+#include "sse/channel_name.hpp"
 
 namespace spillway {
 namespace {
 
 PendingBroadcast compile_broadcast(const SSEBroadcast& broadcast, std::size_t index) {
-  if (auto problem = problem_of_channel(broadcast.channel); !problem.empty())
+  if (auto problem = sse::problem_of_channel(broadcast.channel); !problem.empty())
     throw EffectError(index, "SSEBroadcast", "channel", problem);
   if (auto problem = problem_of_event_type(broadcast.event_type); !problem.empty())
     throw EffectError(index, "SSEBroadcast", "event_type", problem);

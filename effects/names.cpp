@@ -4,22 +4,13 @@ namespace spillway {
 namespace {
 
 constexpr std::size_t identifier_bytes = 63;  // PostgreSQL's NAMEDATALEN - 1; longer would be cut
-constexpr std::size_t name_bytes = 255;
+constexpr std::size_t event_type_bytes = 255;
 
 std::string problem_of_identifier(std::string_view name) {
   if (name.empty()) return "is empty";
   if (name.size() > identifier_bytes) return "is longer than 63 bytes";
   if (name.find('\0') != std::string_view::npos) return "contains a NUL byte";
   if (!is_utf8(name)) return "is not valid UTF-8";
-  return {};
-}
-
-std::string problem_of_line(std::string_view text) {
-  if (text.size() > name_bytes) return "is longer than 255 bytes";
-  for (const char c : text)
-    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f)
-      return "contains a control character (line break, NUL …)";
-  if (!is_utf8(text)) return "is not valid UTF-8";
   return {};
 }
 
@@ -57,12 +48,13 @@ bool is_reserved_schema(std::string_view schema) {
   return schema == "spillway" || schema == "information_schema" || schema.starts_with("pg_");
 }
 
-std::string problem_of_channel(std::string_view channel) {
-  return channel.empty() ? "is empty" : problem_of_line(channel);
-}
-
 std::string problem_of_event_type(std::string_view event_type) {
-  return problem_of_line(event_type);
+  if (event_type.size() > event_type_bytes) return "is longer than 255 bytes";
+  for (const char c : event_type)
+    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f)
+      return "contains a control character, such as a line break";
+  if (!is_utf8(event_type)) return "is not valid UTF-8";
+  return {};
 }
 
 bool is_utf8(std::string_view text) {

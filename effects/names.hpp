@@ -23,10 +23,8 @@ struct TableName {
 // Schemas that no effect may write to: spillway's own and the system's.
 [[nodiscard]] bool is_reserved_schema(std::string_view schema);
 
-// Empty when fine, else what is wrong. Channels: 1 to 255 bytes of UTF-8 without control
-// characters; event types: at most 255 bytes, the same characters (the frame format has no way to
-// carry others).
-[[nodiscard]] std::string problem_of_channel(std::string_view channel);
+// Empty when fine, else what is wrong: at most 255 bytes of UTF-8 without control characters (the
+// frame format has no way to carry others).
 [[nodiscard]] std::string problem_of_event_type(std::string_view event_type);
 
 [[nodiscard]] bool is_utf8(std::string_view text);

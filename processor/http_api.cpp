@@ -11,6 +11,7 @@
 #include <string_view>
 #include <utility>
 
+#include "processor/channel_list.hpp"
 #include "processor/dead_letters.hpp"
 #include "processor/embedded_file.hpp"
 #include "processor/enqueue.hpp"
@@ -170,6 +171,18 @@ HttpResponse answer_dead(PgConnection& connection, DeadFilter filter, std::size_
   return response;
 }
 
+// Those of other processes as they last wrote them; how many channels there are in all stands in
+// X-Total-Count.
+HttpResponse answer_channels(PgConnection& connection, sse::Server& server,
+                             const ChannelQuery& query, std::int64_t own) {
+  const auto elsewhere = count_elsewhere(connection, own, query.prefix);
+  const ChannelList list =
+      channel_list(server.subscribers().counts(query.prefix), elsewhere, query.limit);
+  HttpResponse response = json_response(200, to_json(list));
+  response.headers.emplace_back("X-Total-Count", std::to_string(list.total));
+  return response;
+}
+
 void post_events(JobPool& pool, ResponseWaiter& waiter, HttpRequest request, Respond respond) {
   // Also keeps pages of other sites out: a form cannot send this type without being asked.
   if (request.content_type != "application/json")
@@ -212,10 +225,12 @@ void post_events(JobPool& pool, ResponseWaiter& waiter, HttpRequest request, Res
 
 }  // namespace
 
-HttpApi::HttpApi(PgTarget target, std::function<bool()> healthy)
+HttpApi::HttpApi(PgTarget target, std::function<bool()> healthy,
+                 std::function<std::int64_t()> worker_id)
     : pool_(target, connections, most_waiting),
       waiter_(std::move(target)),
-      healthy_(std::move(healthy)) {}
+      healthy_(std::move(healthy)),
+      worker_id_(std::move(worker_id)) {}
 
 void HttpApi::stop() {
   pool_.stop();
@@ -260,6 +275,19 @@ void HttpApi::add_routes(sse::Server& server) {
           respond(error_response(400, error.what()));
         }
       });
+  server.route("GET", "/api/channels", Right::admin,
+               [this, &server](const HttpRequest& request, Respond respond) {
+                 try {
+                   auto query = channel_query(request.query);
+                   with_database(pool_, std::move(respond),
+                                 [&server, query = std::move(query),
+                                  own = worker_id_ ? worker_id_() : 0](PgConnection& connection) {
+                                   return answer_channels(connection, server, query, own);
+                                 });
+                 } catch (const std::invalid_argument& error) {
+                   respond(error_response(400, error.what()));
+                 }
+               });
   server.route("POST", "/events", Right::publish, [this](HttpRequest request, Respond respond) {
     post_events(pool_, waiter_, std::move(request), std::move(respond));
   });

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <atomic>
+#include <cstdint>
 #include <functional>
 
 #include "processor/job_pool.hpp"
@@ -14,7 +15,9 @@ namespace spillway {
 class HttpApi {
  public:
   // `healthy`: was the database there, with the right schema, at the last probe?
-  HttpApi(PgTarget target, std::function<bool()> healthy);
+  // `worker_id`: of this process in spillway.workers, 0 while it is not known.
+  HttpApi(PgTarget target, std::function<bool()> healthy,
+          std::function<std::int64_t()> worker_id = {});
 
   void add_routes(sse::Server& server);
   // The process is about to end: not ready any more, all else as before.
@@ -30,6 +33,7 @@ class HttpApi {
   JobPool pool_;
   ResponseWaiter waiter_;
   std::function<bool()> healthy_;
+  std::function<std::int64_t()> worker_id_;
   std::atomic<bool> draining_{false};
 };
 

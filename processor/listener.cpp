@@ -83,6 +83,8 @@ void Listener::follow(PgConnection& connection) {
   } else {
     connection.listen("spillway_events", [this] { events_.signal(); });
     connection.listen("spillway_broadcasts", [this] { broadcasts_.signal(); });
+    if (options_.presence != nullptr)
+      connection.listen("spillway_presence", [this] { options_.presence->signal(); });
   }
   worker_id_ = registry.enter(options_.worker, worker_id_);
   // Whatever was notified while nobody listened.

@@ -25,6 +25,8 @@ struct ListenerOptions {
   std::function<void(const std::string&)> log;
   // The schema has become newer than this binary: the process has to end. May be empty.
   std::function<void(std::exception_ptr)> give_up = {};
+  // Other processes' subscribers have changed; null: nobody asks.
+  Wake* presence = nullptr;
 };
 
 class Listener {

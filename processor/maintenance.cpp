@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "processor/backoff.hpp"
+#include "processor/presence_store.hpp"
 #include "processor/queue_store.hpp"
 
 namespace spillway {
@@ -140,7 +141,8 @@ std::vector<MaintenanceTask> worker_upkeep(milliseconds batch_timeout) {
 
 std::vector<MaintenanceTask> stream_upkeep() {
   return {
-      statement_task("removing old ephemeral broadcasts", milliseconds(1000), drop_old_ephemeral)};
+      statement_task("removing old ephemeral broadcasts", milliseconds(1000), drop_old_ephemeral),
+      presence_upkeep()};
 }
 
 }  // namespace spillway

@@ -5,6 +5,8 @@
 #include <string>
 #include <utility>
 
+#include "sse/channel_name.hpp"
+
 namespace spillway {
 namespace {
 
@@ -124,8 +126,8 @@ bool take(SqlSession& session, const Rows& rows, bool ephemeral, std::size_t mos
 struct ChannelArrays {
   explicit ChannelArrays(const std::vector<std::string>& channels) {
     for (const std::string& channel : channels) {
-      if (channel.ends_with(":*")) {
-        std::string prefix = channel.substr(0, channel.size() - 1);
+      if (const auto before = sse::pattern_prefix(channel)) {
+        std::string prefix(*before);
         append_array_element(prefixes, prefix);
         prefix.back() = ':' + 1;
         append_array_element(past, prefix);

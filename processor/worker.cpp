@@ -30,6 +30,7 @@
 #include "processor/migrator.hpp"
 #include "processor/outbox_reader.hpp"
 #include "processor/outbox_replay.hpp"
+#include "processor/presence_exchange.hpp"
 #include "processor/reloads.hpp"
 #include "processor/runner.hpp"
 #include "processor/schedules.hpp"
@@ -223,6 +224,7 @@ int run_worker(const WorkerOptions& options) {
 
   Wake events;
   Wake outbox;
+  Wake presence;
   LaneMarks marks(lane_count);
   RunnerCounters counters;
 
@@ -236,10 +238,13 @@ int run_worker(const WorkerOptions& options) {
   std::optional<HttpApi> api;
   std::optional<sse::Server> server;
   std::optional<Feed> feed;
+  std::optional<PresenceExchange> exchange;
   const int runner_count = options.run_handlers ? static_cast<int>(options.runners) : 0;
   const WorkerDescription self{runner_count, static_cast<int>(options.batch),
                                options.serve_streams};
-  Listener listener({options.target, self, log, give_up}, events, outbox);
+  Listener listener(
+      {options.target, self, log, give_up, options.presence.channels.empty() ? nullptr : &presence},
+      events, outbox);
 
   std::uint16_t port = 0;
   if (options.serve_streams) {
@@ -250,7 +255,9 @@ int run_worker(const WorkerOptions& options) {
     // Before anybody can connect: a stream that finds no line of positions is told to come back.
     hub->start(head);
     replay.emplace(options.target);
-    api.emplace(options.target, [&listener] { return listener.healthy(); });
+    const auto worker_id = [&listener] { return listener.worker_id(); };
+    api.emplace(
+        options.target, [&listener] { return listener.healthy(); }, worker_id);
     sse::ServerOptions server_options;
     server_options.host = options.host;
     server_options.port = options.port;
@@ -258,6 +265,9 @@ int run_worker(const WorkerOptions& options) {
     server_options.heartbeat = options.heartbeat;
     server_options.replay_bytes = options.replay_bytes;
     server_options.max_connections = options.max_connections;
+    server_options.channels_per_connection = options.channels_per_connection;
+    server_options.max_subscribers_per_channel = options.max_subscribers_per_channel;
+    server_options.presence = options.presence;
     server_options.access = access_options(options, keys);
     if (keys)
       reloads.add("keys", [&options, keys] {
@@ -267,6 +277,10 @@ int run_worker(const WorkerOptions& options) {
     server.emplace(server_options, *hub, *replay);
     api->add_routes(*server);
     feed.emplace(options.target, *hub, outbox, log);
+    exchange.emplace(
+        PresenceExchangeOptions{options.target, &server->subscribers(), server->presence(),
+                                worker_id, [&listener] { return listener.others_listen(); }},
+        presence);
     try {
       server->start();
     } catch (const std::system_error& error) {
@@ -276,6 +290,7 @@ int run_worker(const WorkerOptions& options) {
   }
   listener.start();
   if (feed) feed->start();
+  if (exchange) exchange->start();
 
   std::vector<MaintenanceTask> upkeep;
   const auto keep_up = [&upkeep](std::vector<MaintenanceTask> tasks) {
@@ -378,6 +393,7 @@ int run_worker(const WorkerOptions& options) {
     server->stop(std::max(milliseconds(0), std::chrono::duration_cast<milliseconds>(
                                                begun + time * 7 / 8 - steady_clock::now())));
   if (feed) feed->stop();
+  if (exchange) exchange->stop();
   if (api) api->stop();
   if (webhooks) webhooks->stop();
   if (replay) replay->stop();

@@ -18,6 +18,7 @@
 #include "processor/pg_connection.hpp"
 #include "processor/retention.hpp"
 #include "processor/retry_policy.hpp"
+#include "sse/presence.hpp"
 
 namespace spillway {
 
@@ -72,6 +73,9 @@ struct WorkerOptions {
   RetentionOptions retention;
   std::size_t replay_bytes = 64u << 20;  // pages of the database that streams hold
   std::size_t max_connections = 20'000;
+  std::size_t channels_per_connection = 100;
+  std::size_t max_subscribers_per_channel = 0;  // 0: no such limit
+  sse::PresenceOptions presence{{}, std::chrono::seconds(5), true};
   std::chrono::milliseconds retry_hint{2000};  // the streams' `retry:`
   std::chrono::seconds heartbeat{15};
   std::function<void(std::uint16_t port)> ready;  // called once everything runs; port 0: no server

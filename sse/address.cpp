@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "sse/utf8.hpp"
+#include "sse/channel_name.hpp"
 
 namespace spillway::sse {
 namespace {
@@ -41,30 +41,10 @@ bool is_absolute(std::string_view target) {
   return target.starts_with("http://") || target.starts_with("https://");
 }
 
-bool is_control(char c) {
-  const auto byte = static_cast<unsigned char>(c);
-  return byte < 0x20 || byte == 0x7F;
-}
-
-// What is wrong with a decoded name; empty when nothing is.
-std::string complaint(std::string_view name, std::size_t limit) {
-  if (name.empty()) return "the channel is empty; " + std::string(kForms);
-  if (name.size() > limit)
-    return "the channel's name has " + std::to_string(name.size()) +
-           " bytes; write one of at most " + std::to_string(limit);
-  if (!valid_utf8(name))
-    return "the channel's name is not UTF-8; write it in UTF-8, percent-encoded";
-  if (std::any_of(name.begin(), name.end(), is_control))
-    return "the channel's name has control characters; leave them out";
-  if (name == "*" || name == ":*")
-    return "a pattern needs a prefix; write one that ends in \":*\", such as CommentStream:*";
-  return {};
-}
-
 constexpr std::string_view kBadEncoding =
     "bad percent-encoding; write \"%\" and two hexadecimal digits (\"%\" itself is %25)";
 
-std::variant<Channels, AddressError> from_path(std::string_view rest, const AddressLimits& limits) {
+std::variant<Channels, AddressError> from_path(std::string_view rest) {
   const std::size_t slash = rest.find('/');
   if (slash == std::string_view::npos || slash == 0 || slash + 1 == rest.size())
     return AddressError{"a stream needs a type and a channel; " + std::string(kForms)};
@@ -72,23 +52,25 @@ std::variant<Channels, AddressError> from_path(std::string_view rest, const Addr
   const auto channel = percent_decode(rest.substr(slash + 1), false);
   if (!type || !channel) return AddressError{std::string(kBadEncoding)};
   std::string name = *type + ":" + *channel;
-  if (auto wrong = complaint(name, limits.channel_name_bytes); !wrong.empty())
-    return AddressError{std::move(wrong)};
+  if (const auto problem = problem_of_subscription(name); !problem.empty())
+    return AddressError{"the channel " + problem};
   return Channels{std::move(name)};
 }
 
-std::variant<Channels, AddressError> from_query(std::string_view query,
-                                                const AddressLimits& limits) {
+std::variant<Channels, AddressError> from_query(std::string_view query, std::size_t most) {
   Channels channels;
   std::string wrong;
   for_each_parameter(query, [&](std::string_view key, std::string_view value) {
     if (key != "channel") return true;
     auto name = percent_decode(value, true);
-    wrong = name ? complaint(*name, limits.channel_name_bytes) : std::string(kBadEncoding);
-    if (!wrong.empty()) return false;
+    wrong = name ? problem_of_subscription(*name) : std::string(kBadEncoding);
+    if (!wrong.empty()) {
+      if (name) wrong = "the channel " + wrong;
+      return false;
+    }
     if (std::find(channels.begin(), channels.end(), *name) != channels.end()) return true;
-    if (channels.size() == limits.channels) {
-      wrong = "too many channels; write at most " + std::to_string(limits.channels) +
+    if (channels.size() == most) {
+      wrong = "too many channels; write at most " + std::to_string(most) +
               ", or one pattern such as CommentStream:*";
       return false;
     }
@@ -151,16 +133,10 @@ bool is_stream_path(std::string_view raw_path) {
 }
 
 std::variant<Channels, AddressError> parse_address(std::string_view raw_path,
-                                                   std::string_view raw_query,
-                                                   const AddressLimits& limits) {
+                                                   std::string_view raw_query, std::size_t most) {
   std::string_view rest = raw_path.substr(std::min(kRoot.size(), raw_path.size()));
-  if (rest.empty() || rest == "/") return from_query(raw_query, limits);
-  return from_path(rest.substr(1), limits);
-}
-
-std::optional<std::string_view> pattern_prefix(std::string_view channel) {
-  if (!channel.ends_with(":*")) return std::nullopt;
-  return channel.substr(0, channel.size() - 1);
+  if (rest.empty() || rest == "/") return from_query(raw_query, most);
+  return from_path(rest.substr(1));
 }
 
 }  // namespace spillway::sse

@@ -18,11 +18,6 @@
 
 namespace spillway::sse {
 
-struct AddressLimits {
-  std::size_t channels = 100;
-  std::size_t channel_name_bytes = 255;
-};
-
 struct AddressError {
   std::string message;
 };
@@ -43,12 +38,10 @@ using Channels = std::vector<std::string>;
 
 [[nodiscard]] bool is_stream_path(std::string_view raw_path);
 
-// The channels in the order they were first named, each once.
+// The channels in the order they were first named, each once, `most` of them at most; their names
+// are as channel_name.hpp says.
 [[nodiscard]] std::variant<Channels, AddressError> parse_address(std::string_view raw_path,
                                                                  std::string_view raw_query,
-                                                                 const AddressLimits& limits);
-
-// The prefix of a pattern, with its colon; nullopt for an exact channel.
-[[nodiscard]] std::optional<std::string_view> pattern_prefix(std::string_view channel);
+                                                                 std::size_t most);
 
 }  // namespace spillway::sse

@@ -31,6 +31,7 @@ struct BroadcastBatch {
   std::vector<Broadcast> broadcasts;
   // When this process was told of the COMMIT; zero for what another process committed.
   std::chrono::steady_clock::time_point committed{};
+  bool by_name_only = false;  // not for those who read the channels by a pattern
 };
 
 // Where the line of positions stands. `epoch` names the line itself: ids of another epoch (another

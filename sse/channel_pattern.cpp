@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "sse/address.hpp"
+#include "sse/channel_name.hpp"
 #include "sse/utf8.hpp"
 
 namespace spillway::sse {

@@ -13,6 +13,13 @@ namespace {
 
 constexpr std::size_t kRequestedBytes = 64;
 
+// From `start` on.
+void without_line_breaks(std::string& out, std::size_t start) {
+  std::replace_if(
+      out.begin() + static_cast<std::ptrdiff_t>(start), out.end(),
+      [](char c) { return c == '\r' || c == '\n' || c == '\0'; }, ' ');
+}
+
 void append_event(std::string& out, std::string_view event_type) {
   if (event_type.empty()) return;
   out += "event: ";
@@ -22,9 +29,7 @@ void append_event(std::string& out, std::string_view event_type) {
   } else {
     out += repair_utf8(event_type);
   }
-  std::replace_if(
-      out.begin() + static_cast<std::ptrdiff_t>(start), out.end(),
-      [](char c) { return c == '\r' || c == '\n' || c == '\0'; }, ' ');
+  without_line_breaks(out, start);
   out += '\n';
 }
 
@@ -149,9 +154,17 @@ std::string stream_head(std::string_view more_headers) {
   return out;
 }
 
-std::string come_back(std::chrono::milliseconds retry, std::string_view more_headers) {
+std::string come_back(std::chrono::milliseconds retry, std::string_view why,
+                      std::string_view more_headers) {
   std::string out = stream_head(more_headers);
   append_retry(out, retry);
+  if (!why.empty()) {
+    out += ": ";
+    const std::size_t start = out.size();
+    out += repair_utf8(why);
+    without_line_breaks(out, start);
+    out += '\n';
+  }
   out += '\n';
   return out;
 }

@@ -56,8 +56,9 @@ void append_reset(std::string& out, std::string_view epoch, ResetReason reason,
 void append_retry(std::string& out, std::chrono::milliseconds retry);
 
 // A whole response that tells the client to come back later. EventSource gives up for good on an
-// error status, so it is a stream that ends.
-[[nodiscard]] std::string come_back(std::chrono::milliseconds retry,
+// error status, so it is a stream that ends. `why` is for people: a comment, which clients skip;
+// what would end its line becomes a space.
+[[nodiscard]] std::string come_back(std::chrono::milliseconds retry, std::string_view why = {},
                                     std::string_view more_headers = {});
 
 // `retry` spread over one to three times its value by `random`, so that those who were sent away

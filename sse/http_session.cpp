@@ -128,9 +128,7 @@ asio::awaitable<HttpSession::Next> HttpSession::serve_stream() {
     response.headers.emplace_back("Allow", "GET, HEAD");
     co_return co_await reply(response, Next::linger);
   }
-  auto address = parse_address(
-      head_.path, head_.query,
-      {service_.options.channels_per_connection, service_.options.channel_name_bytes});
+  auto address = parse_address(head_.path, head_.query, service_.options.channels_per_connection);
   if (const auto* wrong = std::get_if<AddressError>(&address))
     co_return co_await reply(error_response(400, wrong->message), Next::linger);
   auto admitted = service_.access.subscribe(head_, std::get<Channels>(address), now_on_the_wall());
@@ -144,17 +142,38 @@ asio::awaitable<HttpSession::Next> HttpSession::serve_stream() {
   shard.look();
   if (!shard.serving() || over_limit()) {
     shard.count().refusals.add(over_limit() ? Refusal::connections : Refusal::not_ready);
-    co_await write(come_back(shard.jittered_retry(), to_lines(cors_)));
-    co_return Next::linger;
+    std::string why = "this server is starting or stopping";
+    if (over_limit())
+      why = "this server has its limit of " + std::to_string(service_.options.max_connections) +
+            " connections";
+    co_return co_await send_away(why);
   }
   Caller& caller = std::get<Caller>(admitted);
+  auto channels = std::get<Channels>(std::move(address));
+  auto places = service_.subscribers.join(channels, caller.subject);
+  if (const auto* full = std::get_if<Subscribers::Full>(&places)) {
+    shard.count().refusals.add(Refusal::channel);
+    const std::string why = "the channel " + full->channel + " has its limit of " +
+                            std::to_string(service_.subscribers.most()) + " subscribers";
+    co_return co_await send_away(why);
+  }
   StreamRequest wanted{
-      std::get<Channels>(std::move(address)),
+      std::move(channels),
       choose_resume_point(head_.last_event_id, query_value(head_.query, "last_event_id"),
                           shard.log().epoch(), shard.log().end()),
-      std::move(caller.subject), to_lines(cors_), caller.expires.value_or(kNever)};
+      std::move(caller.subject),
+      to_lines(cors_),
+      caller.expires.value_or(kNever),
+      std::get<Subscribers::Places>(std::move(places))};
   shard.open(std::move(connection_), std::move(slot_), std::move(wanted));
   co_return Next::gone;
+}
+
+asio::awaitable<HttpSession::Next> HttpSession::send_away(std::string_view why) {
+  // A value of its own: g++ 12 destroys some temporaries of a co_await twice.
+  const std::string bytes = come_back(service_.shard.jittered_retry(), why, to_lines(cors_));
+  co_await write(bytes);
+  co_return Next::linger;
 }
 
 bool HttpSession::over_limit() const {

@@ -25,6 +25,7 @@
 #include "sse/router.hpp"
 #include "sse/server.hpp"
 #include "sse/shard.hpp"
+#include "sse/subscribers.hpp"
 
 namespace spillway::sse {
 
@@ -54,6 +55,7 @@ class HttpSession : public SessionHook, public std::enable_shared_from_this<Http
   asio::awaitable<Next> serve_route();
   asio::awaitable<bool> read_body();
   asio::awaitable<error_code> read(bool whole);
+  asio::awaitable<Next> send_away(std::string_view why);  // to come back later
   asio::awaitable<Next> refuse(error_code error);
   asio::awaitable<Next> reply(const HttpResponse& response, Next next);
   asio::awaitable<Next> reply_unread(const HttpResponse& response);
@@ -91,6 +93,7 @@ struct HttpService {
   const ServerOptions& options;
   Access access;
   const Router& router;
+  Subscribers& subscribers;
   Sessions sessions{};
 };
 

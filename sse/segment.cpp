@@ -13,11 +13,12 @@ constexpr std::size_t kFrameOverhead = 64;  // `event:`, `data:` and `id:` aroun
 
 class SegmentBuilder {
  public:
-  SegmentBuilder(std::string_view epoch, std::uint64_t base, std::size_t room,
-                 std::chrono::steady_clock::time_point committed)
+  SegmentBuilder(std::string_view epoch, const BroadcastBatch& batch, std::uint64_t base,
+                 std::size_t room)
       : epoch_(epoch), segment_(std::make_shared<Segment>()) {
     segment_->base_position = segment_->end_position = base;
-    segment_->committed = committed;
+    segment_->committed = batch.committed;
+    segment_->by_name_only = batch.by_name_only;
     segment_->bytes.reserve(room);
   }
 
@@ -81,7 +82,7 @@ std::vector<SegmentPtr> encode_segments(std::string_view epoch, const BroadcastB
     do {
       room += room_for(*end++);
     } while (end != batch.broadcasts.end() && room + room_for(*end) <= segment_bytes);
-    SegmentBuilder builder(epoch, base, room, batch.committed);
+    SegmentBuilder builder(epoch, batch, base, room);
     std::for_each(next, end, [&](const Broadcast& broadcast) { builder.add(broadcast); });
     base = builder.so_far().end_position;
     segments.push_back(builder.finish());

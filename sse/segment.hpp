@@ -29,6 +29,7 @@ struct Segment {
   std::uint64_t base_position = 0;  // holds the durable positions base_position < p <= end_position
   std::uint64_t end_position = 0;
   std::chrono::steady_clock::time_point committed{};  // zero: by another process
+  bool by_name_only = false;                          // not for readers of a pattern
 
   [[nodiscard]] std::string_view text(const FrameRef& frame) const {
     return std::string_view(bytes).substr(frame.offset, frame.length);

@@ -41,7 +41,16 @@ struct Server::Impl {
       : options(std::move(o)),
         hub(h),
         replay(r),
-        connections(std::make_shared<ConnectionSlot::Count>(0)) {}
+        subscribers(options.max_subscribers_per_channel),
+        connections(std::make_shared<ConnectionSlot::Count>(0)) {
+    if (options.presence.channels.empty()) return;
+    presence = std::make_unique<Presence>(
+        options.presence, [this](const std::shared_ptr<const std::vector<PresenceNews>>& news) {
+          for (const auto& shard : hub.shards)
+            shard->post([shard = shard.get(), news] { shard->announce(*news); });
+        });
+    subscribers.announce_to(presence.get());
+  }
 
   void start_shard(Shard& shard);
   void accepted(int fd, const Peer& peer);
@@ -51,6 +60,8 @@ struct Server::Impl {
   Hub::Impl& hub;
   ReplaySource& replay;
   Router router;
+  Subscribers subscribers;
+  std::unique_ptr<Presence> presence;  // may be null
   const std::shared_ptr<ConnectionSlot::Count> connections;
   std::vector<std::unique_ptr<HttpService>> services;  // one for each shard
   std::unique_ptr<Listener> listener;                  // on the first shard's thread
@@ -61,8 +72,8 @@ struct Server::Impl {
 };
 
 void Server::Impl::start_shard(Shard& shard) {
-  services.push_back(
-      std::make_unique<HttpService>(HttpService{shard, options, Access(options.access), router}));
+  services.push_back(std::make_unique<HttpService>(
+      HttpService{shard, options, Access(options.access), router, subscribers}));
   HttpService* http = services.back().get();
   Service service;
   service.options = {options.retry, options.heartbeat, options.blocked_timeout, options.page_bytes};
@@ -121,6 +132,7 @@ void Server::start() {
   impl_->port = impl_->listener->port();
   impl_->running = true;
   for (const auto& shard : shards) impl_->start_shard(*shard);
+  if (impl_->presence) impl_->presence->start();
   shards.front()->post([listener = impl_->listener.get()] { listener->start(); });
 }
 
@@ -149,9 +161,18 @@ void Server::stop_accepting() {
   impl_->hub.shards.front()->post([listener = impl_->listener.get()] { listener->close(); });
 }
 
+Presence* Server::presence() {
+  return impl_->presence.get();
+}
+
+Subscribers& Server::subscribers() {
+  return impl_->subscribers;
+}
+
 void Server::stop(std::chrono::milliseconds deadline) {
   stop_accepting();
   if (!std::exchange(impl_->running, false)) return;
+  if (impl_->presence) impl_->presence->stop();
   auto& shards = impl_->hub.shards;
   for (const auto& shard : shards)
     shard->finish(deadline, impl_->options.closed_per_second / shards.size());

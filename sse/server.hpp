@@ -25,7 +25,9 @@
 #include "sse/access_options.hpp"
 #include "sse/counters.hpp"
 #include "sse/hub.hpp"
+#include "sse/presence.hpp"
 #include "sse/replay_source.hpp"
+#include "sse/subscribers.hpp"
 
 namespace spillway::sse {
 
@@ -70,11 +72,12 @@ struct ServerOptions {
   // larger), and all pages that are in memory; whoever finds no room waits for his turn.
   std::size_t page_bytes = 256u << 10;
   std::size_t replay_bytes = 64u << 20;
-  std::size_t max_connections = 20000;   // in all; over it: 200, retry, close
-  std::size_t closed_per_second = 2000;  // streams that stop() closes, as long as it has time
-  std::size_t channels_per_connection = 100;
-  std::size_t channel_name_bytes = 255;
-  AccessOptions access;  // who may
+  std::size_t max_connections = 20000;        // in all; over it: 200, retry, close
+  std::size_t closed_per_second = 2000;       // streams that stop() closes, as long as it has time
+  std::size_t channels_per_connection = 100;  // over it: 400
+  std::size_t max_subscribers_per_channel = 0;  // over it: 200, retry, close; 0: no such limit
+  PresenceOptions presence;                     // no channels: none
+  AccessOptions access;                         // who may
 };
 
 class Server {
@@ -92,6 +95,9 @@ class Server {
   [[nodiscard]] std::uint16_t port() const;
   [[nodiscard]] std::size_t streams() const;      // open streams, for status
   [[nodiscard]] ServerCounters counters() const;  // any thread, after start()
+  // Who listens; lives as long as the server.
+  [[nodiscard]] Subscribers& subscribers();
+  [[nodiscard]] Presence* presence();  // null: no channel announces it
 
   // Takes no more connections; those that are open, streams included, go on. Does not block, may be
   // called twice.

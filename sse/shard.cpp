@@ -14,6 +14,8 @@ using std::chrono::milliseconds;
 
 // A turn ends after this many streams or this long, so that requests, timers and publishers get
 // their share; what is left goes on in the next one.
+constexpr const char* kPresenceEvent = "presence";
+
 constexpr int kStreamsPerTurn = 512;
 constexpr int kStreamsPerClockRead = 32;
 constexpr int kSegmentsPerClockRead = 32;
@@ -70,6 +72,7 @@ void Shard::start(Service service) {
   service_ = std::move(service);
   pages_.limit(service_.replay_bytes);
   finishing_ = false;
+  presence_.clear();
   now_ = Clock::now();
   wheel_.emplace(tick_length(service_.options), now_);
   context_.restart();
@@ -141,7 +144,7 @@ void Shard::look() {
       log_.restart({log_.epoch(), segment->base_position, 0});
     }
     log_.append(std::move(segment));
-    log_.visit_touched([this](Reader& reader) { mark(static_cast<Stream&>(reader)); });
+    mark_touched();
     if (taken % kSegmentsPerClockRead == 0 && Clock::now() >= end) break;
   }
   counters_.log_bytes.set(log_.bytes());
@@ -149,6 +152,38 @@ void Shard::look() {
   counters_.log_end.set(log_.end());
   // Whoever looks from outside a turn leaves the rest to one.
   if (inbox_.waiting()) schedule_turn();
+}
+
+void Shard::mark_touched() {
+  log_.visit_touched([this](Reader& reader) { mark(static_cast<Stream&>(reader)); });
+}
+
+void Shard::announce(const std::vector<PresenceNews>& news) {
+  BroadcastBatch batch;
+  batch.base_position = log_.end();
+  batch.by_name_only = true;
+  for (const PresenceNews& one : news) {
+    if (!one.state) {
+      presence_.erase(one.channel);
+      continue;
+    }
+    presence_[one.channel] = one.state;
+    if (!one.frame.empty() && log_.has_readers(one.channel))
+      batch.broadcasts.push_back({log_.end(), one.channel, kPresenceEvent, one.frame, true});
+  }
+  if (!log_.started()) return;
+  for (SegmentPtr& segment : encode_segments(log_.epoch(), batch)) {
+    log_.append(std::move(segment));
+    mark_touched();
+  }
+}
+
+void Shard::append_presence(std::string& out, const std::vector<std::string>& channels,
+                            std::uint64_t position) const {
+  if (presence_.empty()) return;
+  for (const std::string& channel : channels)
+    if (const auto known = presence_.find(channel); known != presence_.end())
+      append_frame(out, log_.epoch(), position, kPresenceEvent, *known->second);
 }
 
 void Shard::turn() {

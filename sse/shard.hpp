@@ -17,7 +17,9 @@
 #include <memory>
 #include <optional>
 #include <random>
+#include <string>
 #include <thread>
+#include <unordered_map>
 #include <vector>
 
 #include "sse/connection.hpp"
@@ -26,6 +28,7 @@
 #include "sse/inbox.hpp"
 #include "sse/mailbox.hpp"
 #include "sse/net.hpp"
+#include "sse/presence_tracker.hpp"
 #include "sse/shard_log.hpp"
 #include "sse/stream.hpp"
 #include "sse/timer_wheel.hpp"
@@ -73,6 +76,11 @@ class Shard {
   void drop(Stream& stream, StreamEnd why);
   void mark(Stream& stream);  // it has something to do
   void look();                // takes in what the hub has delivered
+  // Frames of this process alone, behind what is in the log and with the id of its last position.
+  void announce(const std::vector<PresenceNews>& news);
+  // What is known of those of the channels that announce it, for a stream that begins there.
+  void append_presence(std::string& out, const std::vector<std::string>& channels,
+                       std::uint64_t position) const;
 
   // Streams that catch up read their pages in turns (page_admission.hpp).
   [[nodiscard]] PageAdmission& pages() { return pages_; }
@@ -109,6 +117,7 @@ class Shard {
   void schedule_turn();
   void serve(Stream& stream);
   void drop_all(StreamEnd why);
+  void mark_touched();
   void date(Clock::time_point now);
   void tick();
   void arm_tick();
@@ -129,6 +138,7 @@ class Shard {
   PageAdmission pages_;  // outlives the streams
   std::vector<std::shared_ptr<Stream>> streams_;
   std::vector<std::shared_ptr<Stream>> dropped_;  // alive until nobody on the stack uses them
+  std::unordered_map<std::string, std::shared_ptr<const std::string>> presence_;  // by channel
   Dirty dirty_;
   std::optional<Wheel> wheel_;
   asio::steady_timer tick_timer_;

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "sse/address.hpp"
+#include "sse/channel_name.hpp"
 
 namespace spillway::sse {
 
@@ -30,6 +30,7 @@ void ShardLog::append(SegmentPtr segment) {
   for (std::size_t i = 0; i < segment->frames.size(); ++i) {
     ChannelFeed& feed = *of_segment_[segment->frames[i].channel];
     push(feed, {number, i});
+    if (segment->by_name_only) continue;
     for (PatternFeed* matching : feed.patterns) push(*matching, {number, i});
   }
   end_ = segment->end_position;
@@ -61,6 +62,11 @@ void ShardLog::evict_front() {
     for (PatternFeed* matching : feed.patterns) matching->places.drop_through(number);
     forget_if_dead(feed);
   }
+}
+
+bool ShardLog::has_readers(std::string_view name) const {
+  const auto found = channels_.find(name);
+  return found != channels_.end() && !found->second.readers.empty();
 }
 
 ChannelFeed& ShardLog::channel(std::string_view name) {

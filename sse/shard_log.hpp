@@ -47,6 +47,7 @@ class ShardLog {
   // The reader gets what the channels carry after `after`, which must not lie before base().
   void subscribe(Reader& reader, const std::vector<std::string>& channels, std::uint64_t after);
   void unsubscribe(Reader& reader);
+  [[nodiscard]] bool has_readers(std::string_view channel) const;  // by its name
 
   // Calls `visit` for the readers of feeds that got frames since the last call; one that reads
   // several may be visited several times. `visit` must not unsubscribe.

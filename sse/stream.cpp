@@ -37,6 +37,7 @@ Stream::Stream(Shard& shard, Connection connection, ConnectionSlot slot, StreamR
     : shard_(shard),
       connection_(std::move(connection)),
       slot_(std::move(slot)),
+      places_(std::move(request.places)),
       expires_(request.expires),
       catch_up_(std::make_unique<CatchUp>(shard.pages(), *this)),
       last_write_(shard.now()) {
@@ -60,6 +61,7 @@ void Stream::carry_out(const GoLive& live) {
                                                           : ResumeSource::memory);
     begin_response(live.after);
   }
+  shard_.append_presence(own_, catch_up_->channels, live.after);
   shard_.log().subscribe(*this, catch_up_->channels, live.after);
   live_ = true;
   catch_up_.reset();
@@ -124,7 +126,7 @@ void Stream::dismiss() {
     append_retry(own_, retry);
   } else {
     began(ResumeSource::unavailable);
-    own_ = come_back(retry, catch_up_->more_headers);
+    own_ = come_back(retry, {}, catch_up_->more_headers);
     catch_up_->opened = true;
   }
   dismissed_ = true;
@@ -383,6 +385,7 @@ void Stream::close() {
   WheelHook::unlink();
   connection_.close();
   slot_ = {};
+  places_ = {};
 }
 
 }  // namespace spillway::sse

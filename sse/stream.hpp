@@ -23,6 +23,7 @@
 #include "sse/reader.hpp"
 #include "sse/replay_source.hpp"
 #include "sse/resume.hpp"
+#include "sse/subscribers.hpp"
 
 namespace spillway::sse {
 
@@ -39,6 +40,7 @@ struct StreamRequest {
   std::string subject;       // who it is, by the token's `sub`; empty: not known
   std::string more_headers;  // lines of the response's head, each with its end
   Expiry expires = kNever;   // from then on nothing more is sent
+  Subscribers::Places places{};
 };
 
 struct StreamOptions {
@@ -144,6 +146,7 @@ class Stream : public Reader,
   Shard& shard_;
   Connection connection_;
   ConnectionSlot slot_;
+  Subscribers::Places places_;
   const Expiry expires_;
   std::unique_ptr<CatchUp> catch_up_;
   std::string own_;  // bytes of this stream alone, sent before frames of the log

@@ -5,6 +5,7 @@
 
 #include "processor/cli/commands.hpp"
 #include "processor/cli/supervise.hpp"
+#include "sse/channel_name.hpp"
 #include "sse/channel_pattern.hpp"
 #include "sse/origin.hpp"
 
@@ -134,6 +135,29 @@ void RunOptions::add_to(CLI::App& command) {
       ->check(CLI::Range(1, 10000000))
       ->capture_default_str();
   command
+      .add_option("--max-channels-per-connection", channels_per_connection,
+                  "Channels and patterns that one stream may name")
+      ->check(CLI::Range(1, 10000))
+      ->capture_default_str();
+  command
+      .add_option("--max-subscribers-per-channel", subscribers_per_channel,
+                  "Streams of this process on one channel; over it a client is told to come back; "
+                  "0: as many as there are connections")
+      ->check(CLI::Range(0, 10000000))
+      ->capture_default_str();
+  command
+      .add_option("--presence", presence,
+                  "Channel, or pattern such as Room:*, whose subscribers are told who comes and "
+                  "goes; may be given more than once")
+      ->check([](const std::string& name) {
+        const std::string problem = sse::problem_of_subscription(name);
+        return problem.empty() ? problem : "the channel " + problem;
+      });
+  command
+      .add_option("--presence-leave-delay", presence_leave_delay,
+                  "How long somebody has to be away before they count as gone")
+      ->capture_default_str();
+  command
       .add_option("--webhook-allow", webhook_allow,
                   "Network (10.1.0.0/16) that webhooks may reach although it is private; may be "
                   "given more than once")
@@ -255,6 +279,10 @@ WorkerOptions RunOptions::worker_options(PgTarget target) const {
   options.log_bytes = log_megabytes << 20;
   options.replay_bytes = replay_megabytes << 20;
   options.max_connections = max_connections;
+  options.channels_per_connection = channels_per_connection;
+  options.max_subscribers_per_channel = subscribers_per_channel;
+  options.presence.channels = presence;
+  options.presence.leave_delay = parse_duration(presence_leave_delay, "--presence-leave-delay");
   for (const std::string& network : webhook_allow) {
     try {
       options.webhook_policy.allow(network);

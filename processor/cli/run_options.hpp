@@ -40,6 +40,10 @@ struct RunOptions {
   std::size_t log_megabytes = 64;
   std::size_t replay_megabytes = 64;
   std::size_t max_connections = 20000;
+  std::size_t channels_per_connection = 100;
+  std::size_t subscribers_per_channel = 0;
+  std::vector<std::string> presence;
+  std::string presence_leave_delay = "5s";
   std::vector<std::string> webhook_allow;
   std::string webhook_timeout = "30s";
   std::string webhook_connect_timeout = "5s";

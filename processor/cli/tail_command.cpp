@@ -14,6 +14,7 @@
 #include "processor/outbox_reader.hpp"
 #include "processor/worker.hpp"
 #include "processor/worker_registry.hpp"
+#include "sse/channel_name.hpp"
 
 namespace spillway::cli {
 namespace {
@@ -35,10 +36,8 @@ struct Place {
 };
 
 bool matches(const std::vector<std::string>& channels, const std::string& channel) {
-  return std::any_of(channels.begin(), channels.end(), [&](const std::string& wanted) {
-    return wanted == channel ||
-           (wanted.ends_with(":*") && channel.starts_with(wanted.substr(0, wanted.size() - 1)));
-  });
+  return std::any_of(channels.begin(), channels.end(),
+                     [&](const std::string& wanted) { return sse::listens_to(wanted, channel); });
 }
 
 void print(const Options& options, const Broadcast& broadcast) {
@@ -130,7 +129,11 @@ void add_tail(CLI::App& app, Action& action) {
   command
       ->add_option("channels", options->channels,
                    "Channels; Prefix:* takes all that start with Prefix:")
-      ->required();
+      ->required()
+      ->check([](const std::string& name) {
+        const std::string problem = sse::problem_of_subscription(name);
+        return problem.empty() ? problem : "the channel " + problem;
+      });
   command
       ->add_option("--from", options->from, "now, earliest, or the position after which to begin")
       ->capture_default_str()

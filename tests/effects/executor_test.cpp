@@ -117,8 +117,11 @@ TEST_F(ExecutorTest, WrongTargetsAreNamed) {
   EXPECT_EQ(compile_error({Insert{"t", {{"a", "\xff"}}}}),
             "effect 0 (Insert), field \"data\": contains text that is not valid UTF-8");
   EXPECT_EQ(compile_error({SSEBroadcast{"a\nb", "e", 1}}),
-            "effect 0 (SSEBroadcast), field \"channel\": contains a control character (line break, "
-            "NUL …)");
+            "effect 0 (SSEBroadcast), field \"channel\": contains a control character, such as "
+            "a line break");
+  EXPECT_EQ(compile_error({SSEBroadcast{"Room:*", "e", 1}}),
+            "effect 0 (SSEBroadcast), field \"channel\": is a pattern, which only subscribers can "
+            "name; write one channel's name, such as CommentStream:item:42");
 }
 
 TEST_F(ExecutorTest, ANameThatLooksLikeTwoIsNotTakenForThem) {

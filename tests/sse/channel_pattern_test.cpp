@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "sse/address.hpp"
+#include "sse/channel_name.hpp"
 
 namespace spillway::sse {
 namespace {
@@ -117,7 +118,7 @@ TEST(ChannelPattern, ARequestIsGrantedOnlyIfEveryChannelItCanDeliverIs) {
     // As a request would bring it; what is no channel is refused before.
     std::string query = "channel=";
     for (const char c : name) query += c == '*' ? "%2A" : std::string(1, c);
-    const auto address = parse_address("/sse", query, {});
+    const auto address = parse_address("/sse", query, 100);
     const auto* wanted = std::get_if<Channels>(&address);
     if (wanted == nullptr) continue;
     const bool yes = covers(grants, wanted->front());

@@ -98,6 +98,12 @@ TEST(Frame, ComeBackIsAStreamThatOnlySetsRetry) {
             "Connection: close\r\n\r\nretry: 1234\n\n");
 }
 
+TEST(Frame, ComeBackSaysWhyInACommentOfOneLine) {
+  const std::string bytes = come_back(milliseconds(7), "a\nb\rc\xFF\n\nevent: x", "A: b\r\n");
+  EXPECT_EQ(bytes.substr(bytes.find("Connection")),
+            "Connection: close\r\nA: b\r\n\r\nretry: 7\n: a b c\xEF\xBF\xBD  event: x\n\n");
+}
+
 TEST(Frame, JitterSpreadsRetryOverOneToThreeTimesItsValue) {
   EXPECT_EQ(jittered(milliseconds(1000), 0), milliseconds(1000));
   EXPECT_EQ(jittered(milliseconds(1000), 2000), milliseconds(3000));

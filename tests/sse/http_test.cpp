@@ -174,10 +174,9 @@ TEST(Http, WrongMethodIs405WithAllow) {
 TEST(Http, ABadChannelIs400WithAReason) {
   ServerOptions options;
   options.channels_per_connection = 2;
-  options.channel_name_bytes = 10;
   Echo echo(options);
   for (const char* target : {"/sse", "/sse/A", "/sse/A/", "/sse/A/%zz", "/sse?channel=*",
-                             "/sse?channel=12345678901", "/sse?channel=a&channel=b&channel=c"}) {
+                             "/sse?channel=", "/sse?channel=a&channel=b&channel=c"}) {
     const std::string response = exchange(echo.site.port(), get(target));
     EXPECT_TRUE(response.starts_with("HTTP/1.1 400 Bad Request\r\n")) << target;
     EXPECT_NE(response.find("Content-Type: application/json\r\n"), std::string::npos);
@@ -277,6 +276,7 @@ TEST(Http, OverTheLimitStreamsAreToldToComeBackAndRoutesStillServed) {
   const std::string refused = exchange(echo.site.port(), get("/sse/A/1"));
   EXPECT_TRUE(refused.starts_with("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"));
   EXPECT_TRUE(body_of(refused).starts_with("retry: "));
+  EXPECT_TRUE(body_of(refused).ends_with("\n: this server has its limit of 2 connections\n\n"));
   EXPECT_EQ(body_of(exchange(echo.site.port(), get("/hello"))), "hello");
   one.close();
   ASSERT_TRUE(eventually([&] {

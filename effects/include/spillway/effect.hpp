@@ -57,7 +57,7 @@ struct Delete {
 // A frame to everybody who listens on `channel`. A string in `data` travels as its text (each line
 // one `data:` line), anything else as compact JSON. Ephemeral: live only, never replayed.
 struct SSEBroadcast {
-  std::string channel;     // 1 to 255 bytes, no control characters
+  std::string channel;     // 1 to 255 bytes, no control characters, no pattern such as A:*
   std::string event_type;  // the frame's `event:`; empty for none
   json data;
   bool ephemeral = false;
