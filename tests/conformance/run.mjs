@@ -9,6 +9,7 @@ import { outages } from "./cases/outages.mjs";
 import { quirks } from "./cases/quirks.mjs";
 import { refusals } from "./cases/refusals.mjs";
 import { resets } from "./cases/resets.mjs";
+import { tokenOptions, tokens } from "./cases/tokens.mjs";
 import { Stage } from "./stage.mjs";
 
 const [client, pattern = ""] = process.argv.slice(2);
@@ -33,9 +34,11 @@ const phases = [
     together: [],
     alone: comingBack,
   },
+  { name: "tokens", options: tokenOptions, together: tokens, alone: [] },
 ];
 
-const wanted = (each) => (!each.only || each.only.includes(client)) && new RegExp(pattern).test(each.name);
+const wanted = ({ name, only, when }) =>
+  (!only || only.includes(client)) && (!when || when({ adapter })) && new RegExp(pattern).test(name);
 
 test(client, { timeout: 170_000, concurrency: true }, async (t) => {
   const stage = new Stage(adapter);
@@ -45,8 +48,8 @@ test(client, { timeout: 170_000, concurrency: true }, async (t) => {
   for (const { options, together, alone } of phases) {
     const [side, row] = [together.filter(wanted), alone.filter(wanted)];
     if (side.length + row.length === 0) continue;
-    stage.options = options;
-    await stage.worker.start(options);
+    stage.options = typeof options === "function" ? options(stage) : options;
+    await stage.worker.start(stage.options);
     const afterwards = [];
     const run = (each) => t.test(each.name, async () => { afterwards.push(await each.run(stage, client)); });
     await Promise.all(side.map(run));

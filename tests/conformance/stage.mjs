@@ -1,9 +1,13 @@
 // What a conformance test stands on: a PostgreSQL, a worker on it, the proxy in front, and clients of one kind.
 import { execFile } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import http from "node:http";
+import { tmpdir } from "node:os";
+import path from "node:path";
 import { promisify } from "node:util";
 
-import { Worker, eventually } from "../support/worker.mjs";
+import { Worker, eventually, required } from "../support/worker.mjs";
 import { Proxy } from "./proxy.mjs";
 import { Reader } from "./reader.mjs";
 
@@ -14,6 +18,7 @@ export class Stage {
   // Keeps the PostgreSQL, and is a second process on it; nobody asks it for streams.
   #database = new Worker({ options: ["--roles", "sse"] });
   #readers = new Set();
+  #folder;
   proxy = new Proxy(() => this.worker.port);
   worker;
   options;  // of the worker that runs now
@@ -22,6 +27,9 @@ export class Stage {
 
   async start() {
     await this.proxy.start();
+    this.#folder = await mkdtemp(path.join(tmpdir(), "spillway-keys-"));
+    this.keyFile = path.join(this.#folder, "key");
+    for (const name of ["key", "forged"]) await writeFile(path.join(this.#folder, name), randomBytes(48).toString("hex"), { mode: 0o600 });
     await this.#database.start();
     this.worker = new Worker({ databaseUrl: this.#database.databaseUrl });
   }
@@ -30,8 +38,21 @@ export class Stage {
     await this.closeAll().catch(() => {});
     await this.adapter.stop?.();
     this.proxy.stop();
+    if (this.#folder) await rm(this.#folder, { recursive: true });
     await this.worker?.remove();
     await this.#database.remove();
+  }
+
+  // Pages' origins: the worker behind another name, and another server altogether.
+  get otherOrigin() { return `http://localhost:${this.proxy.port}`; }
+  get foreignOrigin() { return `http://127.0.0.1:${this.#database.port}`; }
+
+  // Tokens as `spillway token` signs them, with the worker's key and with another one.
+  token(...claims) { return this.#sign("key", claims); }
+  forgedToken(...claims) { return this.#sign("forged", claims); }
+  async #sign(key, claims) {
+    const { stdout } = await run(required("SPILLWAY_BIN"), ["token", "--auth-key", path.join(this.#folder, key), ...claims]);
+    return stdout.trim();
   }
 
   sql(statement) { return this.#database.sql(statement); }
