@@ -1,4 +1,4 @@
-// What a conformance test stands on: a PostgreSQL, a worker on it, the proxy in front, and clients of one kind.
+// What conformance tests stand on: a worker on a database, the proxy in front, and clients of one kind.
 import { execFile } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
@@ -15,32 +15,43 @@ const run = promisify(execFile);
 const quoted = (text) => `'${text.replaceAll("'", "''")}'`;
 
 export class Stage {
-  // Keeps the PostgreSQL, and is a second process on it; nobody asks it for streams.
-  #database = new Worker({ options: ["--roles", "sse"] });
+  #database;
   #readers = new Set();
   #folder;
   proxy = new Proxy(() => this.worker.port);
   worker;
-  options;  // of the worker that runs now
+  options;  // of the worker
 
-  constructor(adapter) { this.adapter = adapter; }
+  // `database`: a started `spillway dev` that serves streams only; nobody asks it for them.
+  constructor(adapter, database) {
+    this.adapter = adapter;
+    this.#database = database;
+    this.worker = new Worker({ databaseUrl: database.databaseUrl });
+  }
 
-  async start() {
+  // `options` of the worker, or what gives them for this stage.
+  async start(options) {
     await this.proxy.start();
     this.#folder = await mkdtemp(path.join(tmpdir(), "spillway-keys-"));
     this.keyFile = path.join(this.#folder, "key");
     for (const name of ["key", "forged"]) await writeFile(path.join(this.#folder, name), randomBytes(48).toString("hex"), { mode: 0o600 });
-    await this.#database.start();
-    this.worker = new Worker({ databaseUrl: this.#database.databaseUrl });
+    this.options = typeof options === "function" ? options(this) : options;
+    await this.worker.start(this.options);
   }
 
-  async stop() {
+  // The worker has to end in order.
+  async finish() {
+    await this.closeAll();
+    const code = await this.worker.end("SIGTERM");
+    if (code !== 0) throw new Error(`the worker ended with ${code}:\n${this.worker.output}`);
+  }
+
+  // Leaves nothing behind, whatever has failed before.
+  async remove() {
     await this.closeAll().catch(() => {});
-    await this.adapter.stop?.();
     this.proxy.stop();
     if (this.#folder) await rm(this.#folder, { recursive: true });
-    await this.worker?.remove();
-    await this.#database.remove();
+    await this.worker.remove();
   }
 
   // Pages' origins: the worker behind another name, and another server altogether.

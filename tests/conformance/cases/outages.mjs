@@ -53,9 +53,9 @@ const restart = (signal) => ({
   }),
 });
 
+export const restarts = [restart("SIGTERM"), restart("SIGKILL")];
+
 export const outages = [
-  restart("SIGTERM"),
-  restart("SIGKILL"),
   {
     name: "PostgreSQL restarts: nothing is lost, nothing comes twice",
     run: (stage) => through(stage, "Outage:postgres", () => stage.restartPostgres()),

@@ -1,7 +1,9 @@
 // An id that cannot be continued from: `reset` first, then live events.
 import assert from "node:assert/strict";
 
-export async function expectReset(stage, channel, lastEventId, reason) {
+import { eventually } from "../../support/worker.mjs";
+
+async function expectReset(stage, channel, lastEventId, reason) {
   const reader = stage.open(`/sse?channel=${channel}`, { types: ["T"], lastEventId });
   await reader.connected();
   await reader.has(1);
@@ -32,4 +34,28 @@ export const resets = [
   reset("invalid", async () => "no such id"),
   reset("epoch", async () => "ffffffff-5"),
   reset("future", async (stage) => `${(await stage.head("Reset:future")).split("-")[0]}-999999999`),
+];
+
+// It drops every broadcast there is.
+export const expiry = [
+  {
+    name: "an id that is expired: reset, then live",
+    async run(stage) {
+      const id = await stage.head("Reset:expired");
+      const reader = stage.open("/sse?channel=Reset:expired", { types: ["T"] });
+      await reader.connected();
+      await stage.broadcast("Reset:expired", [["T", "thrown away"]]);
+      await reader.has(1);
+      await stage.close(reader);
+      // All that is there is closed, and dropped; a worker that starts anew has nothing of it in memory.
+      await eventually("broadcasts to be dropped", async () => {
+        await stage.sql("SELECT spillway.extend_broadcasts(100, 'infinity')");
+        await stage.sql("SELECT spillway.drop_broadcasts('infinity', NULL, NULL)");
+        return (await stage.sql("SELECT floor = last FROM spillway.stream_head")) === "t" ? true : undefined;
+      });
+      await stage.worker.end("SIGKILL");
+      await stage.worker.start(stage.options);
+      await expectReset(stage, "Reset:expired", id, "expired");
+    },
+  },
 ];

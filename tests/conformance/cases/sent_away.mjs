@@ -1,8 +1,7 @@
-// A server that is full, and one that has thrown away what a client wants: it comes back when it is told to.
+// A server that is full: clients come back when they are told to.
 import assert from "node:assert/strict";
 
 import { eventually } from "../../support/worker.mjs";
-import { expectReset } from "./resets.mjs";
 
 // Takes all places that are left; answers what gives them back.
 async function fill(stage) {
@@ -16,27 +15,7 @@ async function fill(stage) {
   }
 }
 
-export const comingBack = [
-  {
-    name: "an id that is expired: reset, then live",
-    async run(stage) {
-      const id = await stage.head("Reset:expired");
-      const reader = stage.open("/sse?channel=Reset:expired", { types: ["T"] });
-      await reader.connected();
-      await stage.broadcast("Reset:expired", [["T", "thrown away"]]);
-      await reader.has(1);
-      await stage.close(reader);
-      // All that is there is closed, and dropped; a worker that starts anew has nothing of it in memory.
-      await eventually("broadcasts to be dropped", async () => {
-        await stage.sql("SELECT spillway.extend_broadcasts(100, 'infinity')");
-        await stage.sql("SELECT spillway.drop_broadcasts('infinity', NULL, NULL)");
-        return (await stage.sql("SELECT floor = last FROM spillway.stream_head")) === "t" ? true : undefined;
-      });
-      await stage.worker.end("SIGKILL");
-      await stage.worker.start(stage.options);
-      await expectReset(stage, "Reset:expired", id, "expired");
-    },
-  },
+export const sentAway = [
   {
     name: "a full server sends a client away for a while, and it loses nothing",
     async run(stage) {
