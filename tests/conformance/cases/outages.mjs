@@ -1,5 +1,6 @@
 // The worker or its database is gone for a while, on the same port again: nothing is lost, nothing comes twice.
 import assert from "node:assert/strict";
+import { setTimeout as pause } from "node:timers/promises";
 
 // Clients of every way to listen, while somebody writes all the time; `disturb` happens in between.
 async function through(stage, channel, disturb) {
@@ -21,12 +22,13 @@ async function through(stage, channel, disturb) {
       const text = `${++number}`;
       // While the database is away nothing can be said.
       await stage.broadcast(channel, [["T", text]]).then(() => said.push(text), () => {});
+      await pause(30);  // a psql for each is work enough for the machine
     }
   })();
   try {
-    await Promise.all(readers.map((reader) => reader.has(15)));
-    await disturb(number);
-    await Promise.all(readers.map((reader) => reader.has(reader.events.length + 15)));
+    await Promise.all(readers.map((reader) => reader.has(8)));
+    await disturb();
+    await Promise.all(readers.map((reader) => reader.has(reader.events.length + 8)));
   } finally {
     writing = false;
     await writer;
