@@ -10,7 +10,8 @@ export class Route {
   requests = [];  // {line, headers, at, cutAt, head, body, tail}; `body` counts the bytes that were passed on
 
   // `plan(n)` says what is done to the n-th response, counted from 0: undefined, or
-  // {after, how}: `after` bytes of the body pass, then comes a FIN or an RST; or
+  // {after, how}: `after` bytes of the body pass, or its first block ("opening"), then comes a FIN or an
+  // RST; or
   // {refuse: true}: an RST before any answer.
   constructor(prefix, port, plan = () => undefined) {
     this.prefix = prefix;
@@ -60,6 +61,7 @@ export class Proxy {
     let received = Buffer.alloc(0);
     let head = "";      // of the response, while it is incomplete
     let inBody = false;
+    let end = Infinity; // of what is passed on of the body
 
     client.on("data", (chunk) => {
       received = Buffer.concat([received, chunk]);
@@ -81,6 +83,7 @@ export class Proxy {
         cut = route.plan(route.requests.length, request);
         route.requests.push(request);
         if (cut?.refuse) return request.drop();
+        if (typeof cut?.after === "number") end = cut.after;
       }
       // Only the first request of a connection is looked at, so there must not be another one.
       const kept = lines.filter((text) => !/^connection:/i.test(text));
@@ -92,18 +95,19 @@ export class Proxy {
       if (!request || request.cutAt !== undefined) return;
       if (!inBody) {
         head += chunk.toString("latin1");
-        const end = head.indexOf(HEAD_END);
-        if (end < 0) return;
-        request.head = head.slice(0, end);
+        const stop = head.indexOf(HEAD_END);
+        if (stop < 0) return;
+        request.head = head.slice(0, stop);
         inBody = true;
-        client.write(head.slice(0, end + 4), "latin1");
-        chunk = Buffer.from(head.slice(end + 4), "latin1");
+        client.write(head.slice(0, stop + 4), "latin1");
+        chunk = Buffer.from(head.slice(stop + 4), "latin1");
       }
-      const room = cut ? cut.after - request.body : Infinity;
+      if (cut?.after === "opening" && chunk.includes("\n\n")) end = request.body + chunk.indexOf("\n\n") + 2;
+      const room = end - request.body;
       const passed = chunk.length > room ? chunk.subarray(0, room) : chunk;
       request.body += passed.length;
       request.tail = (request.tail + passed.toString("latin1")).slice(-16);
-      if (!cut || request.body < cut.after) {
+      if (request.body < end) {
         if (passed.length > 0 && !client.write(passed)) {
           server.pause();
           client.once("drain", () => server.resume());

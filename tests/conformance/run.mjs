@@ -2,7 +2,7 @@
 // With a pattern only the cases whose name matches.
 import test from "node:test";
 
-import { cuts } from "./cases/cuts.mjs";
+import { cuts, retries } from "./cases/cuts.mjs";
 import { frames } from "./cases/frames.mjs";
 import { outages, restarts } from "./cases/outages.mjs";
 import { quirks } from "./cases/quirks.mjs";
@@ -26,7 +26,7 @@ const streams = ["--sse-retry", "20ms", "--heartbeat", "1s"];
 // its own; those of the second, which disturb others, one after the other. Phases run at the same time too,
 // on one database; the last one, which disturbs that, runs alone.
 const phases = [
-  { options: streams, together: [...frames, ...resets, ...refusals, ...quirks, ...cuts], alone: restarts },
+  { options: streams, together: [...frames, ...resets, ...refusals, ...quirks, ...cuts], alone: [...retries, ...restarts] },
   { options: ["--sse-retry", "1100ms", "--max-connections", "8"], together: [], alone: sentAway },
   { options: tokenOptions, together: tokens, alone: [] },
 ];

@@ -1,7 +1,7 @@
 // A `spillway` process, and psql on its database. `spillway dev` has a directory with a PostgreSQL of its
 // own, `spillway run` somebody else's database.
 import { execFile, spawn } from "node:child_process";
-import { chmod, mkdtemp, readdir, readFile, readlink, rm, stat } from "node:fs/promises";
+import { chmod, mkdtemp, readFile, readlink, rm, stat } from "node:fs/promises";
 import { once } from "node:events";
 import { tmpdir } from "node:os";
 import path from "node:path";
@@ -96,12 +96,10 @@ export class Worker {
     return stdout.trim();
   }
 
-  // The process ids of the PostgreSQL of `spillway dev`: one, or none when it does not run.
-  async #servers() {
-    const files = await readdir(this.#directory, { recursive: true }).catch(() => []);
-    const ids = files.filter((file) => path.basename(file) === "postmaster.pid").map(async (file) =>
-      Number((await readFile(path.join(this.#directory, file), "utf8").catch(() => "")).split("\n")[0]));
-    return (await Promise.all(ids)).filter((id) => id > 0);
+  // The process id of the PostgreSQL of `spillway dev`; 0 when it does not run.
+  async #server() {
+    const file = path.join(this.#directory, "data/pg/data/postmaster.pid");
+    return Number((await readFile(file, "utf8").catch(() => "")).split("\n")[0]);
   }
 
   async #stopServer(id, signal) {
@@ -115,7 +113,7 @@ export class Worker {
 
   // Stops the PostgreSQL of `spillway dev` (its sessions are cut), and starts it again as it was started.
   async restartPostgres() {
-    const [server] = await this.#servers();
+    const server = await this.#server();
     const command = (await readFile(`/proc/${server}/cmdline`, "utf8")).split("\0").slice(0, -1);
     const { uid, gid } = await stat(`/proc/${server}`);
     const cwd = await readlink(`/proc/${server}/cwd`);
@@ -128,7 +126,8 @@ export class Worker {
   async remove() {
     if (!this.#directory) return;
     if (this.#process?.exitCode === null && this.#process.signalCode === null) await this.end("SIGKILL");
-    for (const server of await this.#servers()) await this.#stopServer(server, "SIGINT");
+    const server = await this.#server();
+    if (server) await this.#stopServer(server, "SIGINT");
     await rm(this.#directory, { recursive: true, force: true, maxRetries: 5 });
   }
 }

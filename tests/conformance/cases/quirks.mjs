@@ -31,8 +31,7 @@ export const quirks = [
     name: "without onclose, it is over for good when a stream ends in order",
     only: ["fetch-event-source"],
     async run(stage) {
-      const { opening } = await prepare(stage);
-      const reader = stage.open("/sse/Quirks/end", { without: ["onclose"], plan: once(opening, "fin") });
+      const reader = stage.open("/sse/Quirks/end", { without: ["onclose"], plan: once("opening", "fin") });
       await reader.until("it to be over", () => reader.closed);
       return () => assert.equal(reader.route.requests.length, 1);
     },
@@ -54,10 +53,9 @@ export const quirks = [
     name: "without HEAD and a new one, it is over for good when nobody is there at the moment it comes back",
     only: ["undici"],
     async run(stage) {
-      const { opening } = await prepare(stage);
       const reader = stage.open("/sse/Quirks/gone", {
         without: ["HEAD"],
-        plan: (number) => (number === 0 ? { after: opening, how: "rst" } : { refuse: true }),
+        plan: (number) => (number === 0 ? { after: "opening", how: "rst" } : { refuse: true }),
       });
       await reader.until("it to be over", () => reader.closed);
       return () => assert.equal(reader.route.requests.length, 2);
