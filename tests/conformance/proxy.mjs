@@ -7,7 +7,7 @@ const HEAD_END = "\r\n\r\n";
 
 // One way through the proxy, and what came along it.
 export class Route {
-  requests = [];  // {line, headers, at, cutAt, head, body, tail}; `body` counts the bytes that were passed on
+  requests = [];  // {line, at, cutAt, head, body, tail}; `body` counts the bytes that were passed on
 
   // `plan(n)` says what is done to the n-th response, counted from 0: undefined, or
   // {after, how}: `after` bytes of the body pass, or its first block ("opening"), then comes a FIN or an
@@ -65,9 +65,9 @@ export class Proxy {
 
     client.on("data", (chunk) => {
       received = Buffer.concat([received, chunk]);
-      const end = received.indexOf(HEAD_END);
-      if (request || end < 0) return;
-      const [line, ...lines] = received.toString("latin1", 0, end).split("\r\n");
+      const stop = received.indexOf(HEAD_END);
+      if (request || stop < 0) return;
+      const [line, ...lines] = received.toString("latin1", 0, stop).split("\r\n");
       const [method, target, version] = line.split(" ");
       const prefix = target.match(/^\/(~\d+)\//)?.[1];
       const route = this.#routes.get(prefix);
@@ -77,7 +77,6 @@ export class Proxy {
           request.cutAt ??= performance.now();
           client.resetAndDestroy();
         },
-        headers: Object.fromEntries(lines.map((text) => text.split(/: ?(.*)/s, 2)).map(([name, value]) => [name.toLowerCase(), value])),
       };
       if (route) {
         cut = route.plan(route.requests.length, request);
@@ -88,7 +87,7 @@ export class Proxy {
       // Only the first request of a connection is looked at, so there must not be another one.
       const kept = lines.filter((text) => !/^connection:/i.test(text));
       const passed = [`${method} ${route ? target.slice(prefix.length + 1) : target} ${version}`, ...kept, "Connection: close"];
-      server.write(Buffer.concat([Buffer.from(passed.join("\r\n") + HEAD_END, "latin1"), received.subarray(end + 4)]));
+      server.write(Buffer.concat([Buffer.from(passed.join("\r\n") + HEAD_END, "latin1"), received.subarray(stop + 4)]));
     });
 
     server.on("data", (chunk) => {
