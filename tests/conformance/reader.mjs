@@ -29,7 +29,7 @@ export class Reader {
   #changed() { for (const look of this.#waiting) look(); }
 
   // Resolves once `condition` holds, without asking over and over.
-  async until(what, condition, milliseconds = 30_000) {
+  async until(what, condition, milliseconds = 60_000) {
     let timer;
     let look;
     try {

@@ -35,7 +35,7 @@ const last = { options: streams, together: [], alone: [...expiry, ...outages] };
 const wanted = ({ name, only, when }) =>
   (!only || only.includes(client)) && (!when || when({ adapter })) && new RegExp(pattern).test(name);
 
-test(client, { timeout: 170_000, concurrency: true }, async (t) => {
+test(client, { timeout: 290_000, concurrency: true }, async (t) => {
   const database = new Worker({ options: ["--roles", "sse"] });
   const stages = [];
   t.after(async () => {

@@ -8,7 +8,7 @@ export const takesHeaders = false;
 export const takesCookie = true;
 // Its error events do not say why.
 export const tellsStatus = false;
-export const parallel = 20;
+export const parallel = 10;
 
 const STREAMS_OF_A_PROFILE = 5;
 let browser;
