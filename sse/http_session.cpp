@@ -107,10 +107,10 @@ asio::awaitable<HttpSession::Next> HttpSession::serve_one() {
   idle_ = false;
 
   head_ = read_request_head(parser_->get());
-  if (!head_.ambiguous.empty())
-    co_return co_await reply(
-        error_response(400, "more than one " + std::string(head_.ambiguous) + "; send one"),
-        Next::linger);
+  if (!head_.ambiguous.empty()) {
+    const std::string wrong = "more than one " + std::string(head_.ambiguous) + "; send one";
+    co_return co_await reply(error_response(400, wrong), Next::linger);
+  }
   if (const auto refused = service_.access.check_host(head_, connection_.peer().is_unix()))
     co_return co_await turn_away(*refused);
   cors_ = service_.access.headers(head_);
@@ -121,8 +121,10 @@ asio::awaitable<HttpSession::Next> HttpSession::serve_one() {
 // --- streams ---
 
 asio::awaitable<HttpSession::Next> HttpSession::serve_stream() {
-  if (service_.access.is_preflight(head_))
-    co_return co_await reply_unread(service_.access.preflight(head_, "GET, HEAD"));
+  if (service_.access.is_preflight(head_)) {
+    const HttpResponse response = service_.access.preflight(head_, "GET, HEAD");
+    co_return co_await reply_unread(response);
+  }
   if (!head_.head_only() && head_.method != "GET") {
     HttpResponse response = error_response(405, "a stream is read with GET");
     response.headers.emplace_back("Allow", "GET, HEAD");
@@ -135,7 +137,8 @@ asio::awaitable<HttpSession::Next> HttpSession::serve_stream() {
   if (const auto* refused = std::get_if<HttpResponse>(&admitted))
     co_return co_await turn_away(*refused);
   if (head_.head_only()) {
-    co_await write(stream_head(to_lines(cors_)));
+    const std::string bytes = stream_head(to_lines(cors_));
+    co_await write(bytes);
     co_return Next::close;
   }
   Shard& shard = service_.shard;
@@ -192,10 +195,11 @@ asio::awaitable<HttpSession::Next> HttpSession::serve_route() {
   request.query = without_token(head_.query);
   auto found = service_.router.find(request.method, request.path);
   if (const auto* response = std::get_if<HttpResponse>(&found)) {
-    if (response->status == 405 && service_.access.is_preflight(head_))
-      co_return co_await reply_unread(
-          service_.access.preflight(head_, response->headers.front().second));
-    co_return co_await reply_unread(*response);
+    if (response->status != 405 || !service_.access.is_preflight(head_))
+      co_return co_await reply_unread(*response);
+    const HttpResponse preflight =
+        service_.access.preflight(head_, response->headers.front().second);
+    co_return co_await reply_unread(preflight);
   }
   const Route& route = *std::get<const Route*>(found);
   const auto admitted = service_.access.call(head_, route.right, now_on_the_wall());
