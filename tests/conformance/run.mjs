@@ -14,7 +14,11 @@ import { Worker } from "../support/worker.mjs";
 import { Stage } from "./stage.mjs";
 
 const [client, pattern = ""] = process.argv.slice(2);
-const adapter = await import(`./clients/${client}.mjs`);
+const adapter = await import(`./clients/${client}.mjs`).catch((error) => {
+  if (error.code !== "ERR_MODULE_NOT_FOUND") throw error;
+  console.error(`${error.message}\nA client is a file in tests/conformance/clients; scripts/node-tools installs what it needs.`);
+  process.exit(1);
+});
 if (adapter.skipped) {
   console.log(adapter.skipped);
   process.exit(77);
