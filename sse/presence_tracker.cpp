@@ -7,26 +7,32 @@
 namespace spillway::sse {
 namespace {
 
+// Every stream that comes gets a list for each of its channels, so it is bounded in bytes as well.
+constexpr std::size_t kListBytes = 2048;
+
 // A JSON list of the first names, and how many there are besides.
 class Names {
  public:
   explicit Names(std::size_t most) : most_(most) {}
 
   void add(std::string_view name) {
-    if (++count_ > most_) return;
-    if (count_ > 1) text_ += ',';
-    text_ += json_string(name);
+    if (count_++ > shown_) return;  // full
+    const std::string quoted = json_string(name);
+    if (shown_ == most_ || text_.size() + quoted.size() >= kListBytes) return;
+    if (shown_++ > 0) text_ += ',';
+    text_ += quoted;
   }
 
   void append_to(std::string& out, std::string_view field) const {
     out.append(",\"").append(field).append("\":[").append(text_).append("]");
-    if (count_ <= most_) return;
-    out.append(",\"").append(field).append("_more\":").append(std::to_string(count_ - most_));
+    if (count_ == shown_) return;
+    out.append(",\"").append(field).append("_more\":").append(std::to_string(count_ - shown_));
   }
 
  private:
   const std::size_t most_;
   std::size_t count_ = 0;
+  std::size_t shown_ = 0;
   std::string text_;
 };
 

@@ -171,6 +171,17 @@ TEST(PresenceTracker, ListsAreCutAndTheRestIsANumber) {
                           R"("joined_more":1,"left":[]})");
 }
 
+TEST(PresenceTracker, ListsAreCutByTheirBytesToo) {
+  Room room({.names = 1000});
+  for (char c = 'a'; c <= 'z'; ++c) room.come(std::string(255, c));
+  room.at(250);
+  const auto frame = json::parse(room.frame());
+  EXPECT_EQ(frame["members"].size(), 7u);
+  EXPECT_EQ(frame["members_more"], 19);
+  EXPECT_EQ(frame["subscribers"], 26);
+  EXPECT_LT(room.state.size(), 2200u);
+}
+
 TEST(PresenceTracker, WhatIsInNamesCannotBreakTheFrame) {
   Room room;
   room.come("a\"b\\\xF0\x9F\x98\x80");
