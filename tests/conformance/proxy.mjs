@@ -7,7 +7,7 @@ const HEAD_END = "\r\n\r\n";
 
 // One way through the proxy, and what came along it.
 export class Route {
-  requests = [];  // {line, at, cutAt, head, body, tail}; `body` counts the bytes that were passed on
+  requests = [];  // {line, at, cutAt, head, body, start, tail}; `body` counts the bytes that were passed on
 
   // `plan(n)` says what is done to the n-th response, counted from 0: undefined, or
   // {after, how}: `after` bytes of the body pass, or its first block ("opening"), then comes a FIN or an
@@ -72,7 +72,7 @@ export class Proxy {
       const prefix = target.match(/^\/(~\d+)\//)?.[1];
       const route = this.#routes.get(prefix);
       request = {
-        line, at: performance.now(), cutAt: undefined, head: "", body: 0, tail: "",
+        line, at: performance.now(), cutAt: undefined, head: "", body: 0, start: "", tail: "",
         drop: () => {
           request.cutAt ??= performance.now();
           client.resetAndDestroy();
@@ -105,6 +105,7 @@ export class Proxy {
       const room = end - request.body;
       const passed = chunk.length > room ? chunk.subarray(0, room) : chunk;
       request.body += passed.length;
+      if (request.start.length < 256) request.start += passed.toString("latin1", 0, 256);
       request.tail = (request.tail + passed.toString("latin1")).slice(-16);
       if (request.body < end) {
         if (passed.length > 0 && !client.write(passed)) {
