@@ -53,14 +53,30 @@ void PresenceExchange::run() {
   while (!stopping_) {
     try {
       PgConnection connection(options_.target);
-      backoff.reset();
       follow(connection);
-    } catch (const std::exception&) {  // runners and feed say it in the log
-      begun_ = false;                  // what was taken may not have been written
-      const std::uint64_t seen = wake_.count();
-      if (!stopping_) wake_.wait(seen, backoff.next());
+    } catch (const std::exception& error) {
+      begun_ = false;  // what was taken may not have been written
+      if (const auto* refused = dynamic_cast<const SqlError*>(&error)) complain(*refused);
+      // A connection that cannot do its work is no reason to make the next one at once.
+      if (std::exchange(went_well_, false)) backoff.reset();
+      rest(Clock::now() + backoff.next());
     }
   }
+}
+
+// Whatever comes meanwhile.
+void PresenceExchange::rest(Clock::time_point until) {
+  while (!stopping_ && Clock::now() < until) {
+    const std::uint64_t seen = wake_.count();
+    if (!stopping_) wake_.wait(seen, std::chrono::ceil<milliseconds>(until - Clock::now()));
+  }
+}
+
+// Once, until it goes well or wrong otherwise. That the database is away, others say.
+void PresenceExchange::complain(const SqlError& error) {
+  if (is_outage(error.sqlstate()) || !options_.log) return;
+  if (std::exchange(last_error_, error.what()) != error.what())
+    options_.log(std::string("telling other processes of subscribers failed: ") + error.what());
 }
 
 void PresenceExchange::follow(PgConnection& connection) {
@@ -80,6 +96,10 @@ void PresenceExchange::follow(PgConnection& connection) {
       read(store, worker);
       next_read = now + kReadInterval;
     }
+    if (worker != 0) {
+      last_error_.clear();
+      went_well_ = true;
+    }
     const auto until_write = std::chrono::ceil<milliseconds>(next_write - Clock::now());
     if (!wake_.wait(seen, worker == 0 ? kGather : std::max(until_write, milliseconds(1))) ||
         stopping_)
@@ -87,10 +107,7 @@ void PresenceExchange::follow(PgConnection& connection) {
     // Once awake it sleeps until both are due, and through what comes meanwhile.
     const auto due =
         std::max(options_.presence != nullptr ? next_read : next_write, Clock::now() + kGather);
-    while (!stopping_ && Clock::now() < due) {
-      const std::uint64_t now_seen = wake_.count();
-      wake_.wait(now_seen, std::chrono::ceil<milliseconds>(due - Clock::now()));
-    }
+    rest(due);
   }
   if (begun_) store.leave(begun_as_);
   begun_ = false;

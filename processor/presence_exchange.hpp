@@ -31,6 +31,7 @@ struct PresenceExchangeOptions {
   sse::Presence* presence = nullptr;         // null: no channel announces it
   std::function<std::int64_t()> worker_id;   // 0: not known yet
   std::function<bool()> others_listen = {};  // is it worth a NOTIFY?
+  std::function<void(const std::string&)> log = {};
 };
 
 class PresenceExchange {
@@ -47,6 +48,8 @@ class PresenceExchange {
 
   void run();
   void follow(PgConnection& connection);
+  void complain(const SqlError& error);
+  void rest(Clock::time_point until);
   void write(PresenceStore& store, std::int64_t worker);
   void write_rows(PresenceStore& store, std::int64_t worker, std::vector<SubscriberRow> rows);
   [[nodiscard]] std::vector<SubscriberRow> take_changes(bool& all);
@@ -60,7 +63,9 @@ class PresenceExchange {
 
   // the thread's own
   bool was_connected_ = false;
-  bool begun_ = false;  // what is in the table is ours, and all that was taken
+  bool went_well_ = false;
+  std::string last_error_;  // that was said in the log
+  bool begun_ = false;      // what is in the table is ours, and all that was taken
   std::int64_t begun_as_ = 0;
   std::int64_t version_ = 0;
   std::int64_t gone_version_ = 0;   // newest that has rows without connections

@@ -279,7 +279,7 @@ int run_worker(const WorkerOptions& options) {
     feed.emplace(options.target, *hub, outbox, log);
     exchange.emplace(
         PresenceExchangeOptions{options.target, &server->subscribers(), server->presence(),
-                                worker_id, [&listener] { return listener.others_listen(); }},
+                                worker_id, [&listener] { return listener.others_listen(); }, log},
         presence);
     try {
       server->start();

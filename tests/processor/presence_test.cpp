@@ -1,6 +1,8 @@
 // What processes tell each other of their subscribers: the tables, the mirror, the exchange.
 #include <gtest/gtest.h>
 
+#include <atomic>
+#include <mutex>
 #include <nlohmann/json.hpp>
 #include <set>
 
@@ -172,6 +174,7 @@ struct Side {
                                              &subscribers,
                                              announces ? &presence : nullptr,
                                              [this] { return process.id; },
+                                             {},
                                              {}},
                      wake);
     exchange->start();
@@ -280,6 +283,36 @@ TEST(PresenceExchange, TellsOfMembersElsewhere) {
   EXPECT_TRUE(eventually([&] { return known(here, "bob") == 0 && known(here, "") == 0; }));
   here.presence.stop();
   there->presence.stop();
+}
+
+TEST(PresenceExchange, SaysOnceWhatItIsNotAllowed) {
+  Database database;
+  database.query("DROP TABLE spillway.stream_servers");
+  Process process(database);
+  sse::Subscribers subscribers(0);
+  Wake wake;
+  std::mutex mutex;
+  std::vector<std::string> said;
+  std::atomic<int> tries{0};
+  PresenceExchange exchange({database.target(),
+                             &subscribers,
+                             nullptr,
+                             [&] {
+                               ++tries;
+                               return process.id;
+                             },
+                             {},
+                             [&](const std::string& line) {
+                               const std::lock_guard lock(mutex);
+                               said.push_back(line);
+                             }},
+                            wake);
+  exchange.start();
+  EXPECT_TRUE(eventually([&] { return tries >= 4; }));
+  exchange.stop();
+  ASSERT_EQ(said.size(), 1u);
+  EXPECT_TRUE(said[0].starts_with("telling other processes of subscribers failed: relation"))
+      << said[0];
 }
 
 // --- GET /api/channels ---
