@@ -18,6 +18,10 @@ const Statement drop_old_ephemeral{"sw_drop_old_ephemeral", R"(
 DELETE FROM spillway.ephemeral_broadcasts
 WHERE created_at < clock_timestamp() - interval '1 minute')"};
 
+const Statement name_latest{"", R"(
+INSERT INTO spillway.latest_channels (pattern) SELECT unnest($1::text[])
+ON CONFLICT (pattern) DO UPDATE SET seen_at = clock_timestamp())"};
+
 const Statement drop_expired_keys{"sw_drop_expired_keys", R"(
 DELETE FROM spillway.kv WHERE key IN (
   SELECT key FROM spillway.kv WHERE expires_at <= clock_timestamp()
@@ -139,10 +143,21 @@ std::vector<MaintenanceTask> worker_upkeep(milliseconds batch_timeout) {
   };
 }
 
-std::vector<MaintenanceTask> stream_upkeep() {
-  return {
+std::vector<MaintenanceTask> stream_upkeep(const std::vector<std::string>& latest_channels) {
+  std::vector<MaintenanceTask> tasks = {
       statement_task("removing old ephemeral broadcasts", milliseconds(1000), drop_old_ephemeral),
       presence_upkeep()};
+  if (!latest_channels.empty()) {
+    std::string patterns = "{";
+    for (const std::string& pattern : latest_channels) append_array_element(patterns, pattern);
+    patterns += '}';
+    tasks.push_back({"naming the latest channels", milliseconds(60'000),
+                     [patterns](SqlSession& session) -> std::optional<milliseconds> {
+                       session.run(name_latest, {patterns.c_str()});
+                       return std::nullopt;
+                     }});
+  }
+  return tasks;
 }
 
 }  // namespace spillway

@@ -63,7 +63,9 @@ class Maintenance {
 
 // Removes what has had its time: expired keys of spillway.kv and old responses.
 [[nodiscard]] std::vector<MaintenanceTask> worker_upkeep(std::chrono::milliseconds batch_timeout);
-// Ephemeral broadcasts that every stream server has long seen.
-[[nodiscard]] std::vector<MaintenanceTask> stream_upkeep();
+// Ephemeral broadcasts that every stream server has long seen; and which latest channels this one
+// has, for those who drop old broadcasts.
+[[nodiscard]] std::vector<MaintenanceTask> stream_upkeep(
+    const std::vector<std::string>& latest_channels = {});
 
 }  // namespace spillway

@@ -1,6 +1,7 @@
 #include "processor/outbox_reader.hpp"
 
 #include <algorithm>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <utility>
@@ -71,6 +72,38 @@ WHERE position > $3::bigint
   AND (channel = ANY ($1::text[])
        OR EXISTS (SELECT FROM unnest($2::text[]) AS p(prefix) WHERE starts_with(b.channel, p.prefix)))
 ORDER BY position LIMIT $4::int)"};
+
+// The newest of each channel; a partition at a time from the last one on, and no further than
+// needed.
+const Statement read_newest{"sw_read_newest", R"(
+SELECT b.* FROM unnest($1::text[]) AS c(channel)
+CROSS JOIN LATERAL (
+  SELECT position, channel, event_type, )" + small_data +
+                                                  R"( FROM spillway.broadcasts
+  WHERE broadcasts.channel = c.channel AND position <= $2::bigint ORDER BY position DESC LIMIT 1) b
+LIMIT $3::int)"};
+
+// The same of all channels from $1 to before $2: from one name to the next by the index.
+const Statement read_newest_between{"sw_read_newest_between", R"(
+WITH RECURSIVE names AS (
+  (SELECT channel FROM spillway.broadcasts WHERE channel >= $1 AND channel < $2 ORDER BY channel LIMIT 1)
+  UNION ALL
+  SELECT (SELECT b.channel FROM spillway.broadcasts b
+          WHERE b.channel > names.channel AND b.channel < $2 ORDER BY b.channel LIMIT 1)
+  FROM names WHERE names.channel IS NOT NULL)
+SELECT b.* FROM names
+CROSS JOIN LATERAL (
+  SELECT position, channel, event_type, )" + small_data + R"( FROM spillway.broadcasts
+  WHERE broadcasts.channel = names.channel AND position <= $3::bigint ORDER BY position DESC LIMIT 1) b
+LIMIT $4::int)"};
+
+// Those of latest channels that outlived their partitions.
+const Statement read_kept{"sw_read_kept", R"(
+SELECT position, channel, event_type, data FROM spillway.latest_broadcasts
+WHERE channel = ANY ($1::text[]) AND position <= $2::bigint)"};
+const Statement read_kept_between{"sw_read_kept_between", R"(
+SELECT position, channel, event_type, data FROM spillway.latest_broadcasts
+WHERE channel >= $1 AND channel < $2 AND position <= $3::bigint ORDER BY channel LIMIT $4::int)"};
 
 // Whether nothing that these channels carried behind $4 has been dropped, $5 being the floor as
 // this snapshot has it; false also where that is not known. LIMIT: without statistics the one row
@@ -238,6 +271,47 @@ sse::ReplayPage OutboxReader::read_page(const sse::ReplayRequest& request) {
     page.broadcasts.reserve(rows.size());
     const bool all = take(session_, rows, false, request.bytes, page.broadcasts);
     if (!all || rows.size() == request.limit) page.upto = page.broadcasts.back().position;
+    return page;
+  });
+}
+
+sse::LatestPage OutboxReader::read_latest(const sse::LatestRequest& request) {
+  return in_snapshot(session_, [&] {
+    sse::LatestPage page;
+    page.head = line().head;
+    page.complete = true;
+    const std::string upto = std::to_string(request.upto);
+    const std::string limit = std::to_string(request.limit);
+    std::map<std::string, sse::Broadcast> newest;
+    const auto add = [&](const Rows& rows) {
+      std::vector<sse::Broadcast> some;
+      if (!take(session_, rows, false, request.bytes, some) || rows.size() >= request.limit)
+        page.complete = false;
+      for (sse::Broadcast& broadcast : some) {
+        sse::Broadcast& known = newest[broadcast.channel];
+        if (known.position < broadcast.position) known = std::move(broadcast);
+      }
+    };
+    std::vector<std::string> exact;
+    for (const std::string& channel : request.channels) {
+      if (!channel.ends_with(":*")) {
+        exact.push_back(channel);
+        continue;
+      }
+      const std::string first = channel.substr(0, channel.size() - 1);
+      std::string past = first;
+      past.back() = ':' + 1;
+      for (const Statement* read : {&read_newest_between, &read_kept_between})
+        add(session_.run(*read, {first.c_str(), past.c_str(), upto.c_str(), limit.c_str()}));
+    }
+    if (!exact.empty()) {
+      const ChannelArrays arrays(exact);
+      add(session_.run(read_newest, {arrays.exact.c_str(), upto.c_str(), limit.c_str()}));
+      add(session_.run(read_kept, {arrays.exact.c_str(), upto.c_str()}));
+    }
+    if (newest.size() > request.limit) page.complete = false;
+    for (auto& [channel, broadcast] : newest)
+      if (page.broadcasts.size() < request.limit) page.broadcasts.push_back(std::move(broadcast));
     return page;
   });
 }

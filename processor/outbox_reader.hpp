@@ -45,6 +45,9 @@ class OutboxReader {
   // of them lost anything behind `after` it is `after`, however far the common floor has moved.
   [[nodiscard]] sse::ReplayPage read_page(const sse::ReplayRequest& request);
 
+  // The newest durable broadcast of each channel, in one snapshot.
+  [[nodiscard]] sse::LatestPage read_latest(const sse::LatestRequest& request);
+
  private:
   SqlSession& session_;
 };

@@ -13,6 +13,8 @@ class OutboxReplay final : public sse::ReplaySource {
 
   void read(sse::ReplayRequest request,
             std::function<void(std::optional<sse::ReplayPage>)> done) override;
+  void read_latest(sse::LatestRequest request,
+                   std::function<void(std::optional<sse::LatestPage>)> done) override;
 
   void stop() { pool_.stop(); }
 

@@ -36,6 +36,10 @@ const Statement note_floors_sql{"", R"(
 SELECT spillway.note_channel_floors(clock_timestamp() - $1::bigint * interval '1 millisecond', $2::bigint,
                                     clock_timestamp() - $3::interval, $4::bigint))"};
 
+const Statement keep_latest_sql{"", R"(
+SELECT spillway.keep_latest_broadcasts(clock_timestamp() - $1::bigint * interval '1 millisecond', $2::bigint,
+                                       clock_timestamp() - $3::interval))"};
+
 const Statement time_sql{"", "SELECT clock_timestamp() - $1::bigint * interval '1 millisecond'"};
 
 const Statement prune_events_sql{"", R"(
@@ -114,15 +118,16 @@ RetentionStore::Outcome RetentionStore::drop_broadcasts(std::optional<millisecon
   const char* const before = age ? age_text.c_str() : nullptr;
   const char* const keep = count ? count_text.c_str() : nullptr;
   std::exception_ptr not_noted;
-  if (channel_floors > 0) {
-    try {
-      const Rows noted = session_.run(
-          note_floors_sql, {before, keep, settled, std::to_string(channel_floors).c_str()});
-      if (noted.is_null(0, 0)) return Outcome::busy;
-    } catch (const SqlError&) {
-      // The table must not grow for it: what is dropped without a note resets whoever comes for it.
-      not_noted = std::current_exception();
-    }
+  try {
+    if (session_.run(keep_latest_sql, {before, keep, settled}).is_null(0, 0)) return Outcome::busy;
+    if (channel_floors > 0 &&
+        session_
+            .run(note_floors_sql, {before, keep, settled, std::to_string(channel_floors).c_str()})
+            .is_null(0, 0))
+      return Outcome::busy;
+  } catch (const SqlError&) {
+    // The table must not grow for it: what is dropped without a note resets whoever comes for it.
+    not_noted = std::current_exception();
   }
   const Rows rows = session_.run(drop_sql, {before, keep, settled});
   if (not_noted) std::rethrow_exception(not_noted);

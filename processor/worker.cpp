@@ -250,6 +250,7 @@ int run_worker(const WorkerOptions& options) {
   if (options.serve_streams) {
     sse::HubOptions hub_options;
     hub_options.log_bytes = options.log_bytes;
+    hub_options.latest = options.latest;
     hub_options.shards = std::max(1u, std::min(8u, std::thread::hardware_concurrency()));
     hub.emplace(hub_options);
     // Before anybody can connect: a stream that finds no line of positions is told to come back.
@@ -264,6 +265,7 @@ int run_worker(const WorkerOptions& options) {
     server_options.retry = options.retry_hint;
     server_options.heartbeat = options.heartbeat;
     server_options.replay_bytes = options.replay_bytes;
+    server_options.coalesce = options.coalesce;
     server_options.max_connections = options.max_connections;
     server_options.channels_per_connection = options.channels_per_connection;
     server_options.max_subscribers_per_channel = options.max_subscribers_per_channel;
@@ -301,7 +303,7 @@ int run_worker(const WorkerOptions& options) {
     keep_up(worker_upkeep(options.batch_timeout));
     keep_up({suspicion_upkeep(log)});
   }
-  if (options.serve_streams) keep_up(stream_upkeep());
+  if (options.serve_streams) keep_up(stream_upkeep(options.latest.patterns));
   keep_up(retention_upkeep(options.retention));
   Maintenance maintenance(options.target, std::move(upkeep), log);
   maintenance.start();

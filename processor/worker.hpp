@@ -18,6 +18,7 @@
 #include "processor/pg_connection.hpp"
 #include "processor/retention.hpp"
 #include "processor/retry_policy.hpp"
+#include "sse/latest.hpp"
 #include "sse/presence.hpp"
 
 namespace spillway {
@@ -69,7 +70,9 @@ struct WorkerOptions {
   };
   std::optional<Previous> previous;
   std::chrono::milliseconds connect_timeout{10'000};
-  std::size_t log_bytes = 64u << 20;  // frames kept in memory
+  std::size_t log_bytes = 64u << 20;      // frames kept in memory
+  sse::LatestOptions latest;              // channels of which a late joiner gets the newest frame
+  std::chrono::milliseconds coalesce{0};  // a busy channel wakes its readers once in this time
   RetentionOptions retention;
   std::size_t replay_bytes = 64u << 20;  // pages of the database that streams hold
   std::size_t max_connections = 20'000;

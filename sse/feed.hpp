@@ -2,6 +2,8 @@
 // who reads them. Belongs to one shard's log and its thread; readers point into it.
 #pragma once
 
+#include <boost/intrusive/list_hook.hpp>
+#include <chrono>
 #include <compare>
 #include <cstddef>
 #include <cstdint>
@@ -52,12 +54,20 @@ struct Subscription {
   std::uint32_t cursor = 0;  // which of the reader's cursors
 };
 
-struct Feed {
+// Of feeds that woke their readers a moment ago; a feed that goes leaves by itself.
+using CoolingHook =
+    boost::intrusive::list_base_hook<boost::intrusive::tag<struct CoolingTag>,
+                                     boost::intrusive::link_mode<boost::intrusive::auto_unlink>>;
+
+struct Feed : CoolingHook {
   PlaceList places;
   std::vector<Subscription> readers;
   std::string_view name;  // the key it is kept under: a channel, or a pattern's prefix
   bool pattern = false;
   bool touched = false;  // has frames its readers were not told of
+  bool held = false;     // … and which wait for the end of the feed's window
+  std::chrono::steady_clock::time_point
+      woke{};  // its readers, while they are woken once in a while
 };
 
 // All frames of every channel that starts with `name`; exists while somebody reads it.

@@ -64,12 +64,6 @@ void append_data(std::string& out, std::string_view data) {
   append_line(out, data);
 }
 
-void append_id(std::string& out, std::string_view epoch, std::uint64_t position) {
-  out += "id: ";
-  append_event_id(out, epoch, position);
-  out += "\n\n";
-}
-
 }  // namespace
 
 std::string json_string(std::string_view text) {
@@ -78,9 +72,19 @@ std::string json_string(std::string_view text) {
 
 void append_frame(std::string& out, std::string_view epoch, std::uint64_t position,
                   std::string_view event_type, std::string_view data) {
+  append_frame_text(out, event_type, data);
+  append_frame_id(out, epoch, position);
+}
+
+void append_frame_text(std::string& out, std::string_view event_type, std::string_view data) {
   append_event(out, event_type);
   append_data(out, data);
-  append_id(out, epoch, position);
+}
+
+void append_frame_id(std::string& out, std::string_view epoch, std::uint64_t position) {
+  out += "id: ";
+  append_event_id(out, epoch, position);
+  out += "\n\n";
 }
 
 void append_retry(std::string& out, std::chrono::milliseconds retry) {
@@ -113,7 +117,7 @@ void append_opening(std::string& out, std::chrono::milliseconds retry, std::stri
     out += ']';
   }
   out += "}\n";
-  append_id(out, epoch, position);
+  append_frame_id(out, epoch, position);
 }
 
 std::string_view to_string(ResetReason reason) {
@@ -145,7 +149,7 @@ void append_reset(std::string& out, std::string_view epoch, ResetReason reason,
   out += R"(","head":")";
   out += std::to_string(head);
   out += "\"}\n";
-  append_id(out, epoch, head);
+  append_frame_id(out, epoch, head);
 }
 
 std::string stream_head(std::string_view more_headers) {

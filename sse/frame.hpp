@@ -33,6 +33,9 @@ inline constexpr std::string_view kHeartbeat = ":\n";
 
 void append_frame(std::string& out, std::string_view epoch, std::uint64_t position,
                   std::string_view event_type, std::string_view data);
+// Its two parts: what it says, and where it stands.
+void append_frame_text(std::string& out, std::string_view event_type, std::string_view data);
+void append_frame_id(std::string& out, std::string_view epoch, std::uint64_t position);
 
 // `retry:` and the connected frame, as one block.
 void append_opening(std::string& out, std::chrono::milliseconds retry, std::string_view epoch,

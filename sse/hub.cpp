@@ -11,16 +11,17 @@
 
 namespace spillway::sse {
 
-Hub::Impl::Impl(const HubOptions& options) : sequencer(options.parked_bytes) {
+Hub::Impl::Impl(const HubOptions& options)
+    : latest_patterns(options.latest.patterns), sequencer(options.parked_bytes) {
   const std::size_t count = std::max<std::size_t>(1, options.shards);
   for (std::size_t i = 0; i < count; ++i)
-    shards.push_back(std::make_unique<Shard>(options.log_bytes));
+    shards.push_back(std::make_unique<Shard>(options.log_bytes, options.latest));
 }
 
 void Hub::Impl::deliver(const std::vector<BroadcastBatch>& batches) {
   std::vector<SegmentPtr> segments;
   for (const BroadcastBatch& batch : batches) {
-    auto encoded = encode_segments(sequencer.head().epoch, batch);
+    auto encoded = encode_segments(sequencer.head().epoch, batch, kSegmentBytes, latest_patterns);
     if (segments.empty()) {
       segments = std::move(encoded);
     } else {

@@ -12,6 +12,7 @@
 #include <memory>
 
 #include "sse/broadcast.hpp"
+#include "sse/latest.hpp"
 
 namespace spillway::sse {
 
@@ -19,6 +20,7 @@ struct HubOptions {
   std::size_t log_bytes = 64u << 20;     // encoded frames kept in memory
   std::size_t parked_bytes = 16u << 20;  // batches waiting for a hole to fill
   std::size_t shards = 1;                // threads that serve streams
+  LatestOptions latest = {};  // channels of which a late joiner gets the newest frame only
 };
 
 class Shard;

@@ -18,6 +18,7 @@ struct Hub::Impl {
   // Encodes and hands to the shards; with the mutex held, so that segments keep their order.
   void deliver(const std::vector<BroadcastBatch>& batches);
 
+  const std::vector<std::string> latest_patterns;
   mutable std::mutex mutex;  // guards sequencer and on_gap
   Sequencer sequencer;
   std::function<void()> on_gap;

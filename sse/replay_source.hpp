@@ -32,6 +32,19 @@ struct ReplayPage {
   std::uint64_t upto = 0;             // the page is complete up to here (head.position on the last)
 };
 
+// For latest channels: the newest durable broadcast of each, not newer than `upto`.
+struct LatestRequest {
+  std::vector<std::string> channels;  // as above
+  std::uint64_t upto = 0;
+  std::size_t limit = 1000;       // channels at most
+  std::size_t bytes = 16u << 20;  // and no more once they have that many
+};
+struct LatestPage {
+  Head head;
+  std::vector<Broadcast> broadcasts;
+  bool complete = false;  // these are all, and were not cut off at a limit
+};
+
 class ReplaySource {
  public:
   virtual ~ReplaySource() = default;
@@ -39,6 +52,8 @@ class ReplaySource {
   // Calls `done` exactly once, on any thread, also after the requester has gone. nullopt: it cannot
   // be read now (too many waiting, or the database is away); the client is told to come back.
   virtual void read(ReplayRequest request, std::function<void(std::optional<ReplayPage>)> done) = 0;
+  virtual void read_latest(LatestRequest request,
+                           std::function<void(std::optional<LatestPage>)> done) = 0;
 };
 
 }  // namespace spillway::sse

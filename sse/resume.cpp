@@ -1,5 +1,7 @@
 #include "sse/resume.hpp"
 
+#include <algorithm>
+
 namespace spillway::sse {
 namespace {
 
@@ -25,6 +27,11 @@ AtStart resume_at_start(const ResumePoint& from, const MemoryWindow& memory) {
   }
   // A reset it will be; the page is read for its floor.
   return ReadPage{memory.head, 1};
+}
+
+GoLive resume_latest(const ResumePoint& from, const MemoryWindow& memory) {
+  const bool known = from.kind == ResumePoint::Kind::at && from.id.epoch == memory.epoch;
+  return GoLive{known ? std::min(from.id.position, memory.head) : memory.head};
 }
 
 OnFirstPage resume_on_first_page(const ResumePoint& from, const ReplayPage& page,

@@ -52,6 +52,10 @@ inline constexpr std::size_t kPageLimit = 500;
 using AtStart = std::variant<GoLive, ReadPage>;
 [[nodiscard]] AtStart resume_at_start(const ResumePoint& from, const MemoryWindow& memory);
 
+// The same where all channels are latest channels: there is nothing to replay, so nothing can be
+// lost, and an id that means nothing here needs no reset either.
+[[nodiscard]] GoLive resume_latest(const ResumePoint& from, const MemoryWindow& memory);
+
 // Only the first page can lead to a reset: what is answered depends on it.
 using OnFirstPage = std::variant<GoLive, SendPage, Reset, ComeBack>;
 [[nodiscard]] OnFirstPage resume_on_first_page(const ResumePoint& from, const ReplayPage& page,

@@ -4,6 +4,7 @@
 #include <unordered_map>
 #include <utility>
 
+#include "sse/channel_pattern.hpp"
 #include "sse/frame.hpp"
 
 namespace spillway::sse {
@@ -32,6 +33,26 @@ class SegmentBuilder {
     append_frame(segment_->bytes, epoch_, frame.position, broadcast.event_type, broadcast.data);
     frame.length = segment_->bytes.size() - frame.offset;
     segment_->frames.push_back(frame);
+  }
+
+  // From the back, the first frame of each latest channel.
+  void keep_latest(const std::vector<std::string>& patterns) {
+    if (patterns.empty()) return;
+    std::vector<char> wanted(segment_->channels.size());
+    std::size_t left = 0;
+    for (std::size_t i = 0; i < wanted.size(); ++i)
+      left += static_cast<std::size_t>(wanted[i] = covers(patterns, segment_->channels[i]));
+    for (auto frame = segment_->frames.rbegin(); left > 0; ++frame) {
+      if (!std::exchange(wanted[frame->channel], false)) continue;
+      --left;
+      auto latest = std::make_shared<LatestFrame>();
+      latest->channel = segment_->channels[frame->channel];
+      const std::string_view text = segment_->text(*frame);
+      latest->text = text.substr(0, text.rfind("id: "));  // its last line
+      latest->position = frame->position;
+      latest->ephemeral = frame->ephemeral;
+      segment_->latest.push_back(std::move(latest));
+    }
   }
 
   [[nodiscard]] const Segment& so_far() const { return *segment_; }
@@ -69,11 +90,13 @@ std::size_t Segment::cost() const {
   std::size_t cost = sizeof(Segment) + bytes.capacity();
   cost += frames.size() * (sizeof(FrameRef) + 2 * sizeof(std::uint64_t));
   for (const std::string& channel : channels) cost += sizeof(std::string) + channel.size();
+  for (const LatestFramePtr& frame : latest) cost += sizeof(LatestFrame) + frame->text.size();
   return cost;
 }
 
 std::vector<SegmentPtr> encode_segments(std::string_view epoch, const BroadcastBatch& batch,
-                                        std::size_t segment_bytes) {
+                                        std::size_t segment_bytes,
+                                        const std::vector<std::string>& latest_patterns) {
   std::vector<SegmentPtr> segments;
   std::uint64_t base = batch.base_position;
   for (auto next = batch.broadcasts.begin(); next != batch.broadcasts.end();) {
@@ -84,6 +107,7 @@ std::vector<SegmentPtr> encode_segments(std::string_view epoch, const BroadcastB
     } while (end != batch.broadcasts.end() && room + room_for(*end) <= segment_bytes);
     SegmentBuilder builder(epoch, batch, base, room);
     std::for_each(next, end, [&](const Broadcast& broadcast) { builder.add(broadcast); });
+    builder.keep_latest(latest_patterns);
     base = builder.so_far().end_position;
     segments.push_back(builder.finish());
     next = end;

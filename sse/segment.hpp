@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "sse/broadcast.hpp"
+#include "sse/latest.hpp"
 
 namespace spillway::sse {
 
@@ -30,6 +31,7 @@ struct Segment {
   std::uint64_t end_position = 0;
   std::chrono::steady_clock::time_point committed{};  // zero: by another process
   bool by_name_only = false;                          // not for readers of a pattern
+  std::vector<LatestFramePtr> latest;  // the newest frame of each latest channel among them
 
   [[nodiscard]] std::string_view text(const FrameRef& frame) const {
     return std::string_view(bytes).substr(frame.offset, frame.length);
@@ -47,8 +49,8 @@ inline constexpr std::size_t kSegmentBytes = 1u << 20;
 
 // Positions are counted from the batch's base; an ephemeral frame has the id of the durable
 // position before it.
-[[nodiscard]] std::vector<SegmentPtr> encode_segments(std::string_view epoch,
-                                                      const BroadcastBatch& batch,
-                                                      std::size_t segment_bytes = kSegmentBytes);
+[[nodiscard]] std::vector<SegmentPtr> encode_segments(
+    std::string_view epoch, const BroadcastBatch& batch, std::size_t segment_bytes = kSegmentBytes,
+    const std::vector<std::string>& latest_patterns = {});
 
 }  // namespace spillway::sse

@@ -76,7 +76,8 @@ void Server::Impl::start_shard(Shard& shard) {
       HttpService{shard, options, Access(options.access), router, subscribers}));
   HttpService* http = services.back().get();
   Service service;
-  service.options = {options.retry, options.heartbeat, options.blocked_timeout, options.page_bytes};
+  service.options = {options.retry, options.heartbeat, options.blocked_timeout, options.page_bytes,
+                     options.coalesce};
   service.replay_bytes = options.replay_bytes / hub.shards.size();
   service.replay = &replay;
   // A session may be gone by the time it returns from either.

@@ -66,6 +66,9 @@ struct ServerOptions {
   std::chrono::milliseconds body_timeout{30000};  // for a body, and for writing an answer
   // A stream that takes nothing for this long is dropped.
   std::chrono::milliseconds blocked_timeout{30000};
+  // A channel that carries more than one frame in this time wakes its readers once in it, so that
+  // they get all of them by one system call; 0: each time.
+  std::chrono::milliseconds coalesce{0};
   std::size_t header_bytes = 8192;  // request line and headers
   std::size_t body_bytes = 1u << 20;
   // Of what clients that resume read from the database: a page (or one broadcast, if that is

@@ -32,13 +32,14 @@ Stream::Clock::duration tick_length(const StreamOptions& options) {
 
 }  // namespace
 
-Shard::Shard(std::size_t log_bytes)
+Shard::Shard(std::size_t log_bytes, LatestOptions latest)
     : mailbox_(std::make_shared<Mailbox>([this](Mailbox::Task task) { post(std::move(task)); })),
       inbox_(log_bytes),
-      log_(log_bytes),
+      log_(log_bytes, std::move(latest)),
       tick_timer_(context_),
       deadline_timer_(context_),
       pace_timer_(context_),
+      window_timer_(context_),
       now_(Clock::now()),
       random_(std::random_device{}()) {}
 
@@ -135,7 +136,9 @@ void Shard::look() {
   // While streams are being served, segments wait rather than push frames out of the log that these
   // streams have not been sent yet.
   const auto accept = [this](const Segment& segment) {
-    return dirty_.empty() || log_.has_room_for(segment);
+    if (log_.has_room_for(segment)) return true;
+    release_held();
+    return dirty_.empty();
   };
   const auto end = now_ + kTurn;
   for (int taken = 1; SegmentPtr segment = inbox_.take(accept); ++taken) {
@@ -155,7 +158,30 @@ void Shard::look() {
 }
 
 void Shard::mark_touched() {
-  log_.visit_touched([this](Reader& reader) { mark(static_cast<Stream&>(reader)); });
+  const auto visit = [this](Reader& reader) { mark(static_cast<Stream&>(reader)); };
+  if (options().coalesce.count() == 0) return log_.visit_touched(visit);
+  log_.visit_touched(visit, now_, options().coalesce);
+  arm_window();
+}
+
+// Before frames are let go of that wait: they are delivered early.
+void Shard::release_held() {
+  if (!log_.holding()) return;
+  log_.visit_held([this](Reader& reader) { mark(static_cast<Stream&>(reader)); }, now_);
+}
+
+void Shard::arm_window() {
+  if (window_armed_ || !log_.holding()) return;
+  window_armed_ = true;
+  window_timer_.expires_at(log_.next_window(options().coalesce));
+  window_timer_.async_wait([this](error_code error) {
+    window_armed_ = false;
+    if (error || !log_.holding()) return;
+    now_ = Clock::now();
+    log_.visit_due([this](Reader& reader) { mark(static_cast<Stream&>(reader)); }, now_,
+                   options().coalesce);
+    arm_window();
+  });
 }
 
 void Shard::announce(const std::vector<PresenceNews>& news) {
@@ -370,6 +396,7 @@ void Shard::end_if_done() {
   if (finishing_ && streams_.empty() && children_ == 0) {
     deadline_timer_.cancel();
     pace_timer_.cancel();
+    window_timer_.cancel();
     tick_timer_.cancel();
     work_.reset();  // the thread ends when the last cancelled wait has come back
   }

@@ -49,7 +49,7 @@ class Shard {
  public:
   using Clock = Stream::Clock;
 
-  explicit Shard(std::size_t log_bytes);
+  explicit Shard(std::size_t log_bytes, LatestOptions latest = {});
   ~Shard();
   Shard(const Shard&) = delete;
   Shard& operator=(const Shard&) = delete;
@@ -116,8 +116,10 @@ class Shard {
   void turn();
   void schedule_turn();
   void serve(Stream& stream);
-  void drop_all(StreamEnd why);
   void mark_touched();
+  void release_held();
+  void arm_window();
+  void drop_all(StreamEnd why);
   void date(Clock::time_point now);
   void tick();
   void arm_tick();
@@ -144,6 +146,8 @@ class Shard {
   asio::steady_timer tick_timer_;
   asio::steady_timer deadline_timer_;
   asio::steady_timer pace_timer_;
+  asio::steady_timer window_timer_;  // for all channels that are held back
+  bool window_armed_ = false;
   bool ticking_ = false;
   bool turn_posted_ = false;
   bool in_turn_ = false;

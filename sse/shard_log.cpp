@@ -13,7 +13,9 @@ void ShardLog::restart(const Head& head) {
   channels_.clear();
   patterns_.clear();
   touched_.clear();
+  held_ = 0;
   ++generation_;
+  latest_.clear();
   bytes_ = 0;
   epoch_ = head.epoch;
   base_ = end_ = head.position;
@@ -33,6 +35,7 @@ void ShardLog::append(SegmentPtr segment) {
     if (segment->by_name_only) continue;
     for (PatternFeed* matching : feed.patterns) push(*matching, {number, i});
   }
+  for (const LatestFramePtr& frame : segment->latest) latest_.put(frame, number);
   end_ = segment->end_position;
   bytes_ += segment->cost();
   segments_.push_back(std::move(segment));
@@ -128,23 +131,38 @@ void ShardLog::subscribe(Reader& reader, const std::vector<std::string>& channel
     if (const auto prefix = pattern_prefix(name)) {
       PatternFeed& feed = pattern(*prefix);
       if (after < end_) complete(feed);
-      attach(reader, feed, after);
+      attach(reader, feed, first_after(feed.places, after));
     } else {
-      attach(reader, channel(name), after);
+      Feed& feed = channel(name);
+      attach(reader, feed, first_after(feed.places, after));
     }
   }
 }
 
-void ShardLog::attach(Reader& reader, Feed& feed, std::uint64_t after) {
+void ShardLog::subscribe(Reader& reader, const ChannelSplit& channels, std::uint64_t after,
+                         std::uint64_t from) {
+  subscribe(reader, channels.ordinary, after);
+  // It was there when these segments came, so their ephemeral frames are live for it too.
+  reader.live_from_ = from;
+  for (const std::string& name : channels.latest) {
+    const auto prefix = pattern_prefix(name);
+    if (prefix && from < next_segment()) complete(pattern(*prefix));
+    Feed& feed = prefix ? static_cast<Feed&>(pattern(*prefix)) : channel(name);
+    std::uint64_t index = feed.places.end_index();
+    while (index > feed.places.begin_index() && feed.places[index - 1].segment >= from) --index;
+    attach(reader, feed, index);
+  }
+}
+
+void ShardLog::attach(Reader& reader, Feed& feed, std::uint64_t index) {
   const auto cursor = static_cast<std::uint32_t>(reader.cursors_.size());
   const auto slot = static_cast<std::uint32_t>(feed.readers.size());
-  const std::uint64_t index =
-      after >= end_ ? feed.places.end_index() : first_after(feed.places, after);
   reader.cursors_.push_back({&feed, index, slot});
   feed.readers.push_back({&reader, cursor});
 }
 
 std::uint64_t ShardLog::first_after(const PlaceList& places, std::uint64_t after) const {
+  if (after >= end_) return places.end_index();
   std::uint64_t low = places.begin_index();
   std::uint64_t high = places.end_index();
   while (low < high) {
@@ -169,10 +187,16 @@ void ShardLog::unsubscribe(Reader& reader) {
     if (!feed.readers.empty()) continue;
     if (feed.touched) std::erase(touched_, &feed);
     feed.touched = false;
+    let_go(feed);
     feed.readers.shrink_to_fit();
     forget_if_dead(feed);
   }
   reader.cursors_.clear();
+}
+
+// Nobody is there to be woken.
+void ShardLog::let_go(Feed& feed) {
+  if (std::exchange(feed.held, false)) --held_;
 }
 
 void ShardLog::forget_if_dead(Feed& feed) {

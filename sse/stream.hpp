@@ -19,6 +19,7 @@
 #include "sse/connection_slot.hpp"
 #include "sse/counters.hpp"
 #include "sse/event_id.hpp"
+#include "sse/latest.hpp"
 #include "sse/page_admission.hpp"
 #include "sse/reader.hpp"
 #include "sse/replay_source.hpp"
@@ -48,6 +49,7 @@ struct StreamOptions {
   std::chrono::milliseconds heartbeat{15000};
   std::chrono::milliseconds blocked_timeout{30000};
   std::size_t page_bytes = 256u << 10;  // of the database, for a stream that resumes
+  std::chrono::milliseconds coalesce{0};
 };
 
 using AutoUnlink = boost::intrusive::link_mode<boost::intrusive::auto_unlink>;
@@ -105,6 +107,17 @@ class Stream : public Reader,
   std::size_t number = 0;  // its place among the shard's streams; the shard's business
 
  private:
+  struct Latest {  // of latest channels: what is shown, and from where on they are listened to
+    ChannelSplit channels;
+    std::optional<LatestPoint> point;    // as of when; nothing: it is not known yet
+    std::vector<LatestFramePtr> frames;  // not shown yet
+    LatestPoint asked;                   // while the database is asked …
+    LatestTable::Known known;            // … what memory knew of it
+    bool learn = false;                  // the answer is as new as memory was
+    bool asking = false;                 // its turn to read is for this
+    std::optional<std::uint64_t> then;   // it goes live there once all is known and shown
+    std::size_t own_end = 0;             // where own_ has what is shown, up to here
+  };
   struct CatchUp {  // gone once the stream is live
     CatchUp(PageAdmission& admission, Stream& stream) : turn(admission, stream) {}
 
@@ -119,6 +132,7 @@ class Stream : public Reader,
     std::size_t read_limit = 0;               // … and how many broadcasts
     std::uint64_t after = 0;                  // where the page being sent began …
     std::uint64_t upto = 0;                   // … and where it ends
+    std::unique_ptr<Latest> latest;           // when it has such channels
   };
 
   void carry_out(const GoLive& live);
@@ -127,6 +141,15 @@ class Stream : public Reader,
   void carry_out(const ComeBack&);
   void send_page(const SendPage& send, const ReplayPage& page);
   void on_page(std::optional<ReplayPage> page);
+  template <class Page>
+  [[nodiscard]] std::function<void(std::optional<Page>)> answer_to(
+      void (Stream::*act)(std::optional<Page>));
+  void start();
+  [[nodiscard]] bool take_state(std::uint64_t after);
+  void read_state();
+  void on_state(std::optional<LatestPage> page);
+  void show_state(std::uint64_t position, std::size_t most_bytes);
+  void go_live_at(std::uint64_t after);
   void begin_response(std::uint64_t position);
   void page_sent();
   [[nodiscard]] Result wrote_all();

@@ -131,6 +131,23 @@ void RunOptions::add_to(CLI::App& command) {
                   "Pages of the database in memory, for clients that resume from it")
       ->check(CLI::Range(1, 65536))
       ->capture_default_str();
+  command.add_option(
+      "--latest", latest,
+      "Channel, or Prefix:*, of which a late joiner gets the newest frame only; may be "
+      "given more than once");
+  command
+      .add_option("--latest-channels", latest_channels,
+                  "Newest frames of such channels kept in memory, at most")
+      ->check(CLI::Range(1, 10'000'000))
+      ->capture_default_str();
+  command.add_option("--latest-megabytes", latest_megabytes, "Memory for them, at most")
+      ->check(CLI::Range(1, 65536))
+      ->capture_default_str();
+  command
+      .add_option("--coalesce-ms", coalesce_ms,
+                  "Milliseconds in which the readers of a busy channel are woken once; 0 each time")
+      ->check(CLI::Range(0, 10'000))
+      ->capture_default_str();
   command.add_option("--max-connections", max_connections, "Connections in all")
       ->check(CLI::Range(1, 10000000))
       ->capture_default_str();
@@ -278,6 +295,12 @@ WorkerOptions RunOptions::worker_options(PgTarget target) const {
     throw ConfigurationError("--heartbeat " + heartbeat + ": 1s at least");
   options.log_bytes = log_megabytes << 20;
   options.replay_bytes = replay_megabytes << 20;
+  for (const std::string& pattern : latest) {
+    if (const std::string problem = sse::problem_of_grant(pattern); !problem.empty())
+      throw ConfigurationError("--latest \"" + pattern + "\" " + problem);
+  }
+  options.latest = {latest, latest_channels, latest_megabytes << 20};
+  options.coalesce = std::chrono::milliseconds(coalesce_ms);
   options.max_connections = max_connections;
   options.channels_per_connection = channels_per_connection;
   options.max_subscribers_per_channel = subscribers_per_channel;

@@ -39,6 +39,10 @@ struct RunOptions {
   std::string heartbeat = "15s";
   std::size_t log_megabytes = 64;
   std::size_t replay_megabytes = 64;
+  std::vector<std::string> latest;
+  std::size_t latest_channels = 10'000;
+  std::size_t latest_megabytes = 16;
+  int coalesce_ms = 0;
   std::size_t max_connections = 20000;
   std::size_t channels_per_connection = 100;
   std::size_t subscribers_per_channel = 0;

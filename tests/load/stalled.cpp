@@ -15,8 +15,8 @@ int stalled(const LoadOptions& options) {
   const milliseconds phase(static_cast<long long>(options.seconds * 1000));
   Verdict verdict;
   test::Database database;
-  constexpr std::size_t log_megabytes = 2;
-  test::Worker worker(database.url(), {"--log-megabytes", std::to_string(log_megabytes)});
+  // Little is kept, so that those that stall lag behind it and are dropped.
+  test::Worker worker(database.url(), {"--log-megabytes", "1"});
   worker.wait_until_ready();
   Publisher publisher(database, "Load:all", options.bytes);
   Swarm swarm(worker.port());
@@ -39,13 +39,6 @@ int stalled(const LoadOptions& options) {
               [&](const Client& c) { return !c.reading || c.last == publisher.published(); });
         },
         60s);
-  };
-  // Little by little, so that those that read follow.
-  const auto burst = [&](std::size_t bytes) {
-    for (std::size_t sent = 0; sent < bytes; sent += 50'000) {
-      publisher.burst(1 + 50'000 / options.bytes);
-      verdict.expect(caught_up(), "one that reads does not get on");
-    }
   };
   const auto measure = [&](const char* what) {
     publisher.start(options.rate);
@@ -70,7 +63,12 @@ int stalled(const LoadOptions& options) {
     verdict.expect(swarm.run_until([&] { return swarm.all(opened, first); }, 60s),
                    "not all opened");
     for (std::size_t i = first; i < swarm.size(); ++i) swarm.read(i, false);
-    burst(400'000);  // more than all buffers on the way take
+    // More than the log holds, let alone the buffers on the way; but none at once that those who
+    // read could not follow.
+    for (int i = 0; i < 12; ++i) {
+      publisher.burst(1 + 200'000 / options.bytes);
+      verdict.expect(caught_up(), "one that reads does not get on");
+    }
     const KernelMemory kernel = kernel_memory(worker.port());
     verdict.expect(kernel.queued > options.clients * 1000, "nobody is stalled");
     static_cast<void>(swarm.take_latencies());
@@ -87,8 +85,7 @@ int stalled(const LoadOptions& options) {
     verdict.expect(user < user_before + (32u << 20), "more than 32 MiB of user memory");
     alone += a.p50, beside += b.p50, alone99 += a.p99, beside99 += b.p99;
 
-    // Behind by more than is kept they are dropped, and come back with the id that they have.
-    burst((log_megabytes + 1) << 20);
+    // They go on; whoever was dropped meanwhile comes back with the id that it has.
     for (std::size_t i = first; i < swarm.size(); ++i) swarm.read(i, true);
     std::size_t came_back = 0;
     const bool whole = swarm.run_until(

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdlib>
+#include <map>
 #include <stdexcept>
 #include <utility>
 
@@ -184,35 +185,57 @@ void FakeReplaySource::answer() {
     if (answers_.empty()) return;
     auto answers = std::exchange(answers_, {});
     lock.unlock();
-    for (auto& [done, answer] : answers) done(std::move(answer));
+    for (auto& answer : answers) answer();
     lock.lock();
   }
 }
 
-void FakeReplaySource::read(ReplayRequest request,
-                            std::function<void(std::optional<ReplayPage>)> done) {
+template <class Request, class Page>
+void FakeReplaySource::take(Request request, std::function<void(std::optional<Page>)> done,
+                            Page (FakeReplaySource::*get)(const Request&) const) {
   std::unique_lock lock(mutex_);
   ++reads_;
   switch (mode_) {
     case Mode::hold:
-      held_.push_back({std::move(request), std::move(done)});
+      held_.push_back(
+          [this, request = std::move(request), done = std::move(done), get](bool served) {
+            if (!served) return done(std::nullopt);
+            std::optional<Page> answer;
+            {
+              const std::lock_guard relock(mutex_);
+              answer = (this->*get)(request);
+            }
+            done(std::move(answer));
+          });
       return;
     case Mode::fail:
       lock.unlock();
       done(std::nullopt);
       return;
     case Mode::at_once: {
-      ReplayPage answer = page(request);
+      Page answer = (this->*get)(request);
       lock.unlock();
       done(std::move(answer));
       return;
     }
     case Mode::other_thread:
       if (!answering_.joinable()) answering_ = std::thread([this] { answer(); });
-      answers_.emplace_back(std::move(done), page(request));
+      answers_.push_back([done = std::move(done), answer = (this->*get)(request)]() mutable {
+        done(std::move(answer));
+      });
       changed_.notify_all();
       return;
   }
+}
+
+void FakeReplaySource::read(ReplayRequest request,
+                            std::function<void(std::optional<ReplayPage>)> done) {
+  take(std::move(request), std::move(done), &FakeReplaySource::page);
+}
+
+void FakeReplaySource::read_latest(LatestRequest request,
+                                   std::function<void(std::optional<LatestPage>)> done) {
+  take(std::move(request), std::move(done), &FakeReplaySource::latest);
 }
 
 void FakeReplaySource::set_mode(Mode mode) {
@@ -243,17 +266,13 @@ void FakeReplaySource::commit(const BroadcastBatch& batch) {
 }
 
 std::size_t FakeReplaySource::release() {
-  std::vector<std::pair<Held, ReplayPage>> answers;
+  std::vector<Held> held;
   {
     const std::lock_guard lock(mutex_);
-    for (Held& held : held_) {
-      ReplayPage answer = page(held.request);
-      answers.emplace_back(std::move(held), std::move(answer));
-    }
-    held_.clear();
+    held.swap(held_);
   }
-  for (auto& [held, answer] : answers) held.done(std::move(answer));
-  return answers.size();
+  for (Held& one : held) one(true);
+  return held.size();
 }
 
 void FakeReplaySource::release_with_failure() {
@@ -262,7 +281,7 @@ void FakeReplaySource::release_with_failure() {
     const std::lock_guard lock(mutex_);
     held.swap(held_);
   }
-  for (Held& one : held) one.done(std::nullopt);
+  for (Held& one : held) one(false);
 }
 
 std::size_t FakeReplaySource::held() const {
@@ -298,6 +317,25 @@ ReplayPage FakeReplaySource::page(const ReplayRequest& request) const {
       page.upto = broadcast.position;
       break;
     }
+  }
+  return page;
+}
+
+LatestPage FakeReplaySource::latest(const LatestRequest& request) const {
+  LatestPage page;
+  page.head = head_;
+  page.complete = true;
+  std::map<std::string, Broadcast> newest;
+  for (const Broadcast& broadcast : stored_) {
+    if (broadcast.position > request.upto) break;
+    if (std::any_of(
+            request.channels.begin(), request.channels.end(),
+            [&](const std::string& channel) { return matches(channel, broadcast.channel); }))
+      newest[broadcast.channel] = broadcast;
+  }
+  for (const auto& [channel, broadcast] : newest) {
+    if (page.broadcasts.size() == request.limit) page.complete = false;
+    if (page.complete) page.broadcasts.push_back(broadcast);
   }
   return page;
 }

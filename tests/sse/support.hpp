@@ -86,6 +86,9 @@ class FakeReplaySource : public ReplaySource {
 
   void read(ReplayRequest request, std::function<void(std::optional<ReplayPage>)> done) override;
 
+  void read_latest(LatestRequest request,
+                   std::function<void(std::optional<LatestPage>)> done) override;
+
   void set_mode(Mode mode);
   void set_head(const Head& head);
   void set_floor(std::uint64_t floor);
@@ -99,12 +102,14 @@ class FakeReplaySource : public ReplaySource {
   [[nodiscard]] std::optional<BroadcastBatch> since(std::uint64_t after, std::size_t limit) const;
 
  private:
-  struct Held {
-    ReplayRequest request;
-    std::function<void(std::optional<ReplayPage>)> done;
-  };
+  // A question that waits for its answer; nothing: it fails.
+  using Held = std::function<void(bool)>;
 
   ReplayPage page(const ReplayRequest& request) const;
+  LatestPage latest(const LatestRequest& request) const;
+  template <class Request, class Page>
+  void take(Request request, std::function<void(std::optional<Page>)> done,
+            Page (FakeReplaySource::*get)(const Request&) const);
   void answer();
 
   mutable std::mutex mutex_;
@@ -116,7 +121,7 @@ class FakeReplaySource : public ReplaySource {
   std::size_t reads_ = 0;
   bool closing_ = false;
   std::condition_variable_any changed_;
-  std::vector<std::pair<std::function<void(std::optional<ReplayPage>)>, ReplayPage>> answers_;
+  std::vector<std::function<void()>> answers_;
   std::thread answering_;  // only with Mode::other_thread
 };
 

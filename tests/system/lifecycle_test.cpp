@@ -114,7 +114,7 @@ TEST(Lifecycle, a_drain_delay_keeps_serving_but_is_not_ready) {
   Worker worker(database.url(), {"--handlers", test_handlers(), "--drain-delay", "10m",
                                  "--shutdown-timeout", "1h"});
   worker.wait_until_ready();
-  ASSERT_TRUE(eventually([&] { return http(worker.port(), "GET", "/readyz").status == 200; }));
+  EXPECT_EQ(http(worker.port(), "GET", "/readyz").status, 200);
   SseClient stream(worker.port(), "/sse/T/good");
   ASSERT_TRUE(stream.next());
   worker.process().signal(SIGTERM);
