@@ -26,6 +26,8 @@ class Outbox {
   void add(std::int64_t event_id, std::vector<PendingBroadcast> broadcasts);
 
   [[nodiscard]] bool empty() const { return event_ids_.empty(); }
+  [[nodiscard]] std::size_t durable() const { return durable_; }
+  [[nodiscard]] std::size_t ephemeral() const { return pending_.size() - durable_; }
 
   // Writes what was added. `notify`: wake the feeds of other processes.
   void write(bool notify);

@@ -44,6 +44,7 @@ HandlingOptions Batch::handling_options() {
   options.unhandled_is_dead = options_.unhandled_is_dead;
   options.lock_timeout = options_.lock_timeout;
   options.batch_timeout = options_.batch_timeout;
+  options.meter = sinks_.meter;
   options.slot = sinks_.handling;
   options.failed = [this](std::vector<Work>& work, std::size_t at) { hold_followers(work, at); };
   return options;
@@ -77,6 +78,8 @@ BatchResult Batch::attempt(std::span<const int> order, std::size_t lanes, std::s
   handling_.begin();
   outbox_.clear();
   logs_.clear();
+  failures_.clear();
+  outcomes_.clear();
   webhooks_ = false;
   store_.begin();
   try {
@@ -189,11 +192,17 @@ BatchResult Batch::attempt(std::span<const int> order, std::size_t lanes, std::s
   failures_in_a_row_ = 0;
   timed_out_ = false;
   handling_.absolve(alone);
-  if (!outbox_.empty() && sinks_.broadcast) sinks_.broadcast(outbox_.take());
+  count();
+  if (!outbox_.empty() && sinks_.broadcast) {
+    sse::BroadcastBatch broadcasts = outbox_.take();
+    broadcasts.committed = std::chrono::steady_clock::now();
+    sinks_.broadcast(std::move(broadcasts));
+  }
   if (result.taken > 0 && sinks_.settled) sinks_.settled();
   if (webhooks_ && sinks_.webhooks) sinks_.webhooks();
   if (sinks_.log)
-    for (const auto& [event_id, entry] : logs_) sinks_.log(event_id, entry);
+    for (const auto& [origin, entry] : logs_) sinks_.log(origin, entry);
+  for (const auto& [key, line] : failures_) sinks_.failed(key, line);
   return result;
 }
 
@@ -243,6 +252,31 @@ void Batch::hold_followers(std::vector<Work>& work, std::size_t failed) {
       work[i].state = Work::State::held;
 }
 
+void Batch::note(const Work& work, Outcome outcome) {
+  TypeMeter* const meter = work.handlers->meter;
+  if (meter == nullptr) return;
+  if (outcomes_.empty() || outcomes_.back().meter != meter || outcomes_.back().outcome != outcome)
+    outcomes_.push_back({meter, outcome, 0});
+  ++outcomes_.back().events;
+}
+
+void Batch::count() {
+  if (sinks_.meter == nullptr) return;
+  sinks_.meter->broadcasts.add(outbox_.durable());
+  sinks_.meter->ephemeral.add(outbox_.ephemeral());
+  for (const Noted& noted : outcomes_) noted.meter->outcomes.add(noted.outcome, noted.events);
+}
+
+void Batch::report(const Work& work, LogLevel level, const char* what, const std::string& more) {
+  const Event& event = work.claimed->event;
+  LogFields fields = fields_of(event);
+  fields["attempt"] = work.claimed->attempts + 1;
+  if (!work.sqlstate.empty()) fields["sqlstate"] = work.sqlstate;
+  failures_.emplace_back(
+      std::string(what) + "s of type " + event.type,
+      LogLine(level, (more.empty() ? what : more) + ": " + work.error, std::move(fields)));
+}
+
 int Batch::attempts_allowed(const ClaimedEvent& claimed) const {
   return claimed.max_attempts.value_or(options_.retry.max_attempts);
 }
@@ -274,11 +308,15 @@ std::uint64_t Batch::settle(std::vector<Work>& work, std::span<const ClaimedEven
       case Work::State::ready:
       case Work::State::done:
         ++result.done;
+        note(item, claimed.discarded             ? Outcome::discarded
+                   : item.handlers->list.empty() ? Outcome::unhandled
+                                                 : Outcome::done);
         if (was_waiting) left_waiting.push_back(claimed.event.id);
         outbox_.add(claimed.event.id, std::move(item.effects.broadcasts));
         if (item.response) responses.emplace_back(claimed.event.id, std::move(*item.response));
         webhooks_ = webhooks_ || item.effects.webhooks;
-        for (Log& log : item.effects.logs) logs_.emplace_back(claimed.event.id, std::move(log));
+        for (Log& log : item.effects.logs)
+          logs_.emplace_back(origin_of(claimed.event), std::move(log));
         break;
       case Work::State::held:
         ++result.held;
@@ -290,19 +328,22 @@ std::uint64_t Batch::settle(std::vector<Work>& work, std::span<const ClaimedEven
         if (holds) holding.push_back(&claimed);
         if (is_final(item)) {
           ++result.dead;
+          note(item, Outcome::dead);
           if (was_waiting && !holds) left_waiting.push_back(claimed.event.id);
-          if (sinks_.warn) sinks_.warn("dead letter: " + item.error);
+          if (sinks_.failed) report(item, LogLevel::warn, "dead letter", "");
           buried.push_back({&claimed, attempts, item.error, item.sqlstate, holds,
                             step_ != nullptr && step_->attempted});
         } else {
           ++result.retried;
+          note(item, Outcome::retried);
           const double share = std::uniform_real_distribution<double>(0, 1)(random_);
           auto delay = options_.retry.delay(attempts, share);
           if (item.sqlstate == lock_not_available) delay = std::min(delay, longest_lock_delay);
-          if (sinks_.warn)
-            sinks_.warn("attempt " + std::to_string(attempts) + " of " +
-                        std::to_string(attempts_allowed(claimed)) + " failed, next in " +
-                        std::to_string(delay.count()) + " ms: " + item.error);
+          if (sinks_.failed)
+            report(item, LogLevel::info, "failed attempt",
+                   "attempt " + std::to_string(attempts) + " of " +
+                       std::to_string(attempts_allowed(claimed)) + " failed, next in " +
+                       std::to_string(delay.count()) + " ms");
           postponed.push_back({&claimed, attempts, delay, item.error, item.sqlstate,
                                step_ != nullptr && step_->attempted});
         }

@@ -21,9 +21,12 @@
 #include <vector>
 
 #include "effects/outbox.hpp"
+#include "processor/event_meter.hpp"
 #include "processor/handler_set.hpp"
 #include "processor/handling.hpp"
 #include "processor/lane_marks.hpp"
+#include "processor/log_effect.hpp"
+#include "processor/log_line.hpp"
 #include "processor/queue_store.hpp"
 #include "processor/retry_policy.hpp"
 #include "processor/suspects.hpp"
@@ -46,10 +49,13 @@ struct BatchSinks {
   std::function<void(sse::BroadcastBatch)> broadcast;  // after COMMIT; may be empty
   std::function<void()> settled;                       // after COMMIT, whenever events were settled
   std::function<bool()> others_listen;                 // do other processes serve streams?
-  std::function<void(std::int64_t event_id, const Log&)> log;  // Log effects, after COMMIT
-  std::function<void(const std::string& line)> warn;           // a failure, for the log
-  std::function<void()> webhooks;                              // there are some, after COMMIT
+  std::function<void(const LogOrigin&, const Log&)> log;  // Log effects, after COMMIT
+  LogFunction warn;                                       // a batch that failed
+  // Events that failed, after COMMIT; `key` says what the line is about, for a limit.
+  std::function<void(const std::string& key, const LogLine& line)> failed;
+  std::function<void()> webhooks;      // there are some, after COMMIT
   SuspectsShared* suspects = nullptr;  // of this process; null: nothing is ever suspected
+  RunnerMeter* meter = nullptr;        // of this runner; null: nothing is counted
   HandlerSlot* handling = nullptr;     // of this runner; null: nobody watches its handlers
 };
 
@@ -92,6 +98,9 @@ class Batch {
   // Returns the transaction's xid, if it took anything from the queue.
   std::uint64_t settle(std::vector<Work>& work, std::span<const ClaimedEvent> from_queue,
                        BatchResult& result);
+  void report(const Work& work, LogLevel level, const char* what, const std::string& more);
+  void note(const Work& work, Outcome outcome);
+  void count();  // what was noted, after the commit
   [[nodiscard]] int attempts_allowed(const ClaimedEvent& claimed) const;
   [[nodiscard]] bool is_final(const Work& work) const;
   [[nodiscard]] bool holds_stream(const Work& failed) const;
@@ -102,8 +111,15 @@ class Batch {
   QueueStore store_;
   Handling handling_;
   Outbox outbox_;
-  std::vector<std::pair<std::int64_t, Log>> logs_;  // of the batch, for after its commit
-  bool webhooks_ = false;                           // the batch wrote some
+  std::vector<std::pair<LogOrigin, Log>> logs_;            // of the batch, for after its commit
+  std::vector<std::pair<std::string, LogLine>> failures_;  // the same
+  bool webhooks_ = false;                                  // the batch wrote some
+  struct Noted {
+    TypeMeter* meter = nullptr;
+    Outcome outcome = Outcome::done;
+    std::uint64_t events = 0;
+  };
+  std::vector<Noted> outcomes_;  // of the batch, neighbours joined
   Suspects suspects_;
   const SuspectStep* step_ = nullptr;  // the one in hand
   std::vector<int> suspected_lanes_;

@@ -56,7 +56,9 @@ void Feed::follow(PgConnection& connection) {
   while (!stopping_) {
     const std::uint64_t seen = wake_.count();
     catch_up(reader);
-    if (!wake_.wait(seen, poll_interval) || stopping_) continue;
+    const Woken woken = wake_.wait(seen, poll_interval);
+    wakes_.add(woken);
+    if (woken == Woken::poll || stopping_) continue;
     if (!hub_.has_gap()) continue;
     const std::uint64_t now = wake_.count();
     wake_.wait(now, hole_patience);

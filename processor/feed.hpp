@@ -12,6 +12,7 @@
 
 #include "processor/pg_connection.hpp"
 #include "processor/wake.hpp"
+#include "sse/counters.hpp"
 #include "sse/hub.hpp"
 
 namespace spillway {
@@ -27,6 +28,8 @@ class Feed {
   void start();
   void stop();
 
+  [[nodiscard]] const sse::CountBy<Woken>& wakes() const { return wakes_; }  // any thread
+
  private:
   void run();
   void follow(PgConnection& connection);
@@ -36,6 +39,7 @@ class Feed {
   sse::Hub& hub_;
   Wake& wake_;
   std::function<void(const std::string&)> log_;
+  sse::CountBy<Woken> wakes_;
   std::atomic<bool> stopping_{false};
   std::jthread thread_;
 };

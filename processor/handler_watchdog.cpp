@@ -23,6 +23,23 @@ std::string text_of(milliseconds duration) {
   return std::to_string(duration.count()) + " ms";
 }
 
+// The beginning of a text, a word at a time.
+template <std::size_t Words>
+void store(std::array<std::atomic<std::uint64_t>, Words>& to, const std::string& text) {
+  std::array<std::uint64_t, Words> words{};
+  std::memcpy(words.data(), text.data(), std::min(text.size(), sizeof words));
+  for (std::size_t i = 0; i < Words; ++i) to[i].store(words[i], std::memory_order_relaxed);
+}
+
+template <std::size_t Words>
+std::string load(const std::array<std::atomic<std::uint64_t>, Words>& from) {
+  std::array<std::uint64_t, Words> words{};
+  for (std::size_t i = 0; i < Words; ++i) words[i] = from[i].load(std::memory_order_relaxed);
+  std::array<char, sizeof words + 1> text{};
+  std::memcpy(text.data(), words.data(), sizeof words);
+  return text.data();
+}
+
 // What the watchdog's thread and the one that reports share; it outlives whichever goes first.
 struct Report {
   std::mutex mutex;
@@ -36,10 +53,8 @@ void HandlerSlot::enter(const ClaimedEvent& claimed) {
   event_id_.store(claimed.event.id, std::memory_order_relaxed);
   lane_.store(claimed.lane, std::memory_order_relaxed);
   seq_.store(claimed.seq, std::memory_order_relaxed);
-  std::array<std::uint64_t, type_words> words{};
-  std::memcpy(words.data(), claimed.event.type.data(),
-              std::min(claimed.event.type.size(), sizeof words));
-  for (std::size_t i = 0; i < type_words; ++i) type_[i].store(words[i], std::memory_order_relaxed);
+  store(type_, claimed.event.type);
+  store(correlation_id_, claimed.event.correlation_id);
   count_.store(count_.load(std::memory_order_relaxed) + 1, std::memory_order_release);
 }
 
@@ -56,13 +71,10 @@ std::optional<HandlerSlot::Seen> HandlerSlot::look() const {
   seen.event_id = event_id_.load(std::memory_order_relaxed);
   seen.lane = lane_.load(std::memory_order_relaxed);
   seen.seq = seq_.load(std::memory_order_relaxed);
-  std::array<std::uint64_t, type_words> words{};
-  for (std::size_t i = 0; i < type_words; ++i) words[i] = type_[i].load(std::memory_order_relaxed);
+  seen.type = load(type_);
+  seen.correlation_id = load(correlation_id_);
   std::atomic_thread_fence(std::memory_order_acquire);
   if (count_.load(std::memory_order_relaxed) != seen.count) return std::nullopt;
-  std::array<char, sizeof words + 1> type{};
-  std::memcpy(type.data(), words.data(), sizeof words);
-  seen.type = type.data();
   return seen;
 }
 
@@ -113,19 +125,25 @@ void HandlerWatchdog::run() {
 void HandlerWatchdog::end_process(const HandlerSlot::Seen& seen) {
   const std::string error =
       "the handler ran longer than --handler-timeout (" + text_of(options_.timeout) + ")";
-  options_.log("event " + std::to_string(seen.event_id) + " (" + seen.type + "): " + error +
-               "; the process ends, since a handler cannot be stopped otherwise");
+  const LogFields fields{
+      {"event_id", seen.event_id}, {"type", seen.type}, {"correlation_id", seen.correlation_id}};
+  options_.log({LogLevel::error,
+                "event " + std::to_string(seen.event_id) + " (" + seen.type + "): " + error +
+                    "; the process ends, since a handler cannot be stopped otherwise",
+                fields});
   const auto report = std::make_shared<Report>();
   // Of its own, because nobody can say how long a connection takes to be made.
-  std::thread([report, seen, error, target = options_.target, log = options_.log] {
+  std::thread([report, seen, error, fields, target = options_.target, log = options_.log] {
     try {
       PgConnection connection(target);
       connection.exec("BEGIN; SET LOCAL statement_timeout = '2s'");
       blame(connection, seen.event_id, seen.lane, seen.seq, error);
       connection.exec("COMMIT");
     } catch (const std::exception& failure) {
-      log("event " + std::to_string(seen.event_id) +
-          " could not be reported to the database: " + failure.what());
+      log({LogLevel::error,
+           "event " + std::to_string(seen.event_id) +
+               " could not be reported to the database: " + failure.what(),
+           fields});
     }
     const std::scoped_lock lock(report->mutex);
     report->done = true;
@@ -135,6 +153,7 @@ void HandlerWatchdog::end_process(const HandlerSlot::Seen& seen) {
     std::unique_lock lock(report->mutex);
     report->changed.wait_for(lock, longest_report, [&] { return report->done; });
   }
+  if (options_.flush_log) options_.flush_log();
   _exit(1);
 }
 

@@ -23,6 +23,7 @@
 #include <thread>
 #include <vector>
 
+#include "processor/log_line.hpp"
 #include "processor/pg_connection.hpp"
 #include "processor/queue_store.hpp"
 
@@ -40,6 +41,7 @@ class alignas(64) HandlerSlot {
     int lane = 0;
     std::uint64_t seq = 0;
     std::string type;  // its beginning
+    std::string correlation_id;
   };
   // Nothing while no handler runs.
   [[nodiscard]] std::optional<Seen> look() const;
@@ -50,7 +52,9 @@ class alignas(64) HandlerSlot {
   std::atomic<std::int64_t> event_id_{0};
   std::atomic<int> lane_{0};
   std::atomic<std::uint64_t> seq_{0};
+  static constexpr std::size_t id_words = 5;  // a uuid has 36 characters
   std::array<std::atomic<std::uint64_t>, type_words> type_{};
+  std::array<std::atomic<std::uint64_t>, id_words> correlation_id_{};
 };
 
 // Runs `work` as the handlers of the event; `slot` may be null.
@@ -87,7 +91,8 @@ struct HandlerWatchdogOptions {
   PgTarget target;
   std::chrono::milliseconds timeout{10'000};
   std::size_t slots = 1;
-  std::function<void(const std::string&)> log;
+  LogFunction log;
+  std::function<void()> flush_log = {};  // before the process ends; may be empty
 };
 
 class HandlerWatchdog {

@@ -32,6 +32,23 @@ std::string describe(const Event& event) {
   return "event " + std::to_string(event.id) + " (" + event.type + "): ";
 }
 
+// The time of an event's handlers, however they end.
+class HandlerTime {
+ public:
+  HandlerTime(TypeMeter* meter, steady_clock::time_point begin) : meter_(meter), begin_(begin) {}
+  HandlerTime(const HandlerTime&) = delete;
+  HandlerTime& operator=(const HandlerTime&) = delete;
+  ~HandlerTime() {
+    if (meter_ == nullptr) return;
+    const std::chrono::nanoseconds time = steady_clock::now() - begin_;
+    meter_->handler_time.observe(static_cast<std::uint64_t>(time.count()));
+  }
+
+ private:
+  TypeMeter* meter_;
+  steady_clock::time_point begin_;
+};
+
 // Errors come from handlers and may hold anything; the table takes UTF-8 without NUL.
 std::string storable(std::string text) {
   if (text.size() > longest_error) text.resize(longest_error);
@@ -104,9 +121,11 @@ void Handling::take_registry() {
 const TypeHandlers& Handling::handlers_of(const std::string& type) {
   if (const auto known = handlers_by_type_.find(type); known != handlers_by_type_.end())
     return known->second;
-  TypeHandlers found{handlers_of_type(*registry_, type), false};
+  TypeHandlers found{handlers_of_type(*registry_, type)};
   for (const Registration* registration : found.list)
     found.reads = found.reads || !registration->reads.empty();
+  const bool named = registry_->find(type) != nullptr || type.starts_with(own_types_prefix);
+  if (options_.meter != nullptr) found.meter = &options_.meter->of(type, named);
   return handlers_by_type_.emplace(type, std::move(found)).first->second;
 }
 
@@ -202,11 +221,14 @@ void Handling::handle(std::vector<Work>& work, std::size_t begin, std::size_t en
       fail(work, i, condemned_error_, condemned_sqlstate_, true);
       continue;
     }
-    stay_in_touch();
+    const auto now = stay_in_touch();
     try {
       if (!item.claimed->problem.empty()) throw EffectError(item.claimed->problem);
       const Event& event = item.claimed->event;
-      Result answer = timed(options_.slot, *item.claimed, [&] { return run_handlers(item); });
+      Result answer = timed(options_.slot, *item.claimed, [&] {
+        const HandlerTime time(item.handlers->meter, now);
+        return run_handlers(item);
+      });
       for (const Effect& effect : answer.effects) ++item.asked[effect.index()];
       item.effects =
           executor_.compile(answer.effects, {event.id, event.correlation_id}, options_.kinds);
@@ -329,11 +351,12 @@ void Handling::waited_in_vain(const SqlError& error) {
                     options_.lock_timeout.count() / brief_share, 1, hardly.count())));
 }
 
-void Handling::stay_in_touch() {
+steady_clock::time_point Handling::stay_in_touch() {
   const auto now = steady_clock::now();
-  if (now - last_statement_ < touch_interval) return;
+  if (now - last_statement_ < touch_interval) return now;
   session_.exec("SELECT 1");
   last_statement_ = now;
+  return steady_clock::now();
 }
 
 void Handling::fail(std::vector<Work>& work, std::size_t at, const std::string& error,

@@ -20,6 +20,7 @@
 #include "effects/effect_kinds.hpp"
 #include "effects/executor.hpp"
 #include "processor/declared_reads.hpp"
+#include "processor/event_meter.hpp"
 #include "processor/event_rows.hpp"
 #include "processor/handler_set.hpp"
 #include "processor/handler_watchdog.hpp"
@@ -30,7 +31,8 @@ namespace spillway {
 // What runs for a type, in order.
 struct TypeHandlers {
   std::vector<const Registration*> list;
-  bool reads = false;  // one of them declares a read
+  bool reads = false;          // one of them declares a read
+  TypeMeter* meter = nullptr;  // what is counted of the type; may be null
 };
 
 // An event on its way from its handlers to its effects.
@@ -54,7 +56,8 @@ struct HandlingOptions {
   // What the session's lock_timeout and statement_timeout are set to; 0: no limit.
   std::chrono::milliseconds lock_timeout{0};
   std::chrono::milliseconds batch_timeout{0};
-  HandlerSlot* slot = nullptr;  // says which event the handlers have; null: nobody watches them
+  RunnerMeter* meter = nullptr;  // counts; may be null
+  HandlerSlot* slot = nullptr;   // says which event the handlers have; null: nobody watches them
   std::function<void(std::vector<Work>& work, std::size_t at)> failed;  // may hold later ones back
 };
 
@@ -98,7 +101,7 @@ class Handling {
   void apply_alone(std::vector<Work>& work, std::size_t at);
   void check_deferred_constraints();
   void waited_in_vain(const SqlError& error);
-  void stay_in_touch();
+  std::chrono::steady_clock::time_point stay_in_touch();  // returns the time
   void fail(std::vector<Work>& work, std::size_t at, const std::string& error, std::string sqlstate,
             bool deterministic);
 

@@ -28,6 +28,7 @@ class HttpApi {
 
   // A batch of this process was committed.
   void settled() { waiter_.settled(); }
+  [[nodiscard]] std::size_t waiting() const { return pool_.waiting(); }  // for the database
 
  private:
   JobPool pool_;

@@ -26,6 +26,11 @@ bool JobPool::post(Job job) {
   return true;
 }
 
+std::size_t JobPool::waiting() const {
+  const std::scoped_lock lock(mutex_);
+  return jobs_.size();
+}
+
 void JobPool::stop() {
   std::deque<Job> dropped;
   {

@@ -28,13 +28,14 @@ class JobPool {
   // False when too many wait already; the job was not taken.
   [[nodiscard]] bool post(Job job);
   void stop();
+  [[nodiscard]] std::size_t waiting() const;  // jobs that nobody has begun
 
  private:
   void run();
 
   PgTarget target_;
   std::size_t most_waiting_;
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   std::condition_variable changed_;
   std::deque<Job> jobs_;
   bool stopping_ = false;

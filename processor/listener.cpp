@@ -81,10 +81,10 @@ void Listener::follow(PgConnection& connection) {
           "once "
           "a second; --direct-url names a way past it");
   } else {
-    connection.listen("spillway_events", [this] { events_.signal(); });
-    connection.listen("spillway_broadcasts", [this] { broadcasts_.signal(); });
+    connection.listen("spillway_events", [this] { events_.signal(Woken::notify); });
+    connection.listen("spillway_broadcasts", [this] { broadcasts_.signal(Woken::notify); });
     if (options_.presence != nullptr)
-      connection.listen("spillway_presence", [this] { options_.presence->signal(); });
+      connection.listen("spillway_presence", [this] { options_.presence->signal(Woken::notify); });
   }
   worker_id_ = registry.enter(options_.worker, worker_id_);
   // Whatever was notified while nobody listened.

@@ -17,6 +17,7 @@ class OutboxReplay final : public sse::ReplaySource {
                    std::function<void(std::optional<sse::LatestPage>)> done) override;
 
   void stop() { pool_.stop(); }
+  [[nodiscard]] std::size_t waiting() const { return pool_.waiting(); }
 
  private:
   JobPool pool_;

@@ -223,9 +223,12 @@ PgConnection::PgConnection(const PgTarget& target) {
           pooled_transaction_settings + settings_of(target.limits, server_version, "SET LOCAL");
       return impl_->transaction->exec(pooled_session_settings);
     });
+    if (target.counters) target.counters->made.fetch_add(1, std::memory_order_relaxed);
   } catch (const ConnectionLost&) {
+    if (target.counters) target.counters->failed.fetch_add(1, std::memory_order_relaxed);
     throw;
   } catch (const std::exception& error) {
+    if (target.counters) target.counters->failed.fetch_add(1, std::memory_order_relaxed);
     throw ConnectionLost(hide_password(one_line_message(error.what())));
   }
 }

@@ -9,7 +9,9 @@
 // PoolerError.
 #pragma once
 
+#include <atomic>
 #include <chrono>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <stdexcept>
@@ -42,6 +44,12 @@ struct SessionLimits {
   std::chrono::milliseconds client_check{0};
 };
 
+// Connections that a process has made, and attempts that failed. Thread-safe.
+struct ConnectionCounters {
+  std::atomic<std::uint64_t> made{0};
+  std::atomic<std::uint64_t> failed{0};
+};
+
 // How to reach the database: a libpq connection string or URL; empty means libpq's own PG*
 // variables and defaults. `application_name` shows in pg_stat_activity.
 struct PgTarget {
@@ -50,6 +58,7 @@ struct PgTarget {
   Pooler pooler = Pooler::automatic;
   std::string direct_url = {};  // past the pooler, for what needs a session of its own
   SessionLimits limits = {};
+  std::shared_ptr<ConnectionCounters> counters = {};  // may be null
 
   [[nodiscard]] PgTarget direct() const;  // this one, if there is no other
 };

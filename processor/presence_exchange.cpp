@@ -101,7 +101,8 @@ void PresenceExchange::follow(PgConnection& connection) {
       went_well_ = true;
     }
     const auto until_write = std::chrono::ceil<milliseconds>(next_write - Clock::now());
-    if (!wake_.wait(seen, worker == 0 ? kGather : std::max(until_write, milliseconds(1))) ||
+    if (wake_.wait(seen, worker == 0 ? kGather : std::max(until_write, milliseconds(1))) ==
+            Woken::poll ||
         stopping_)
       continue;
     // Once awake it sleeps until both are due, and through what comes meanwhile.

@@ -97,7 +97,7 @@ Replay::Outcome Replay::step() {
   size_.succeeded(taken, std::chrono::duration_cast<std::chrono::milliseconds>(
                              std::chrono::steady_clock::now() - begin));
   if (options_.log)
-    for (const auto& [event_id, entry] : logs_) options_.log(event_id, entry);
+    for (const auto& [origin, entry] : logs_) options_.log(origin, entry);
   if (stopped) return Outcome::stopped;
   return state_.next > state_.last ? Outcome::finished : Outcome::more;
 }
@@ -133,7 +133,8 @@ bool Replay::settle(std::vector<Work>& work, ReplayState& fresh) {
       fresh.asked[kind] += item.asked[kind];
     if (state_.request.dry_run) continue;
     outbox_.add(id, std::move(item.effects.broadcasts));
-    for (Log& log : item.effects.logs) logs_.emplace_back(id, std::move(log));
+    for (Log& log : item.effects.logs)
+      logs_.emplace_back(origin_of(item.claimed->event), std::move(log));
   }
   return false;
 }

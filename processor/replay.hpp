@@ -21,6 +21,7 @@
 #include "processor/batch_size.hpp"
 #include "processor/handler_set.hpp"
 #include "processor/handling.hpp"
+#include "processor/log_effect.hpp"
 #include "processor/replay_store.hpp"
 
 namespace spillway {
@@ -29,7 +30,7 @@ struct ReplayOptions {
   std::size_t batch = 1000;       // events of a step, at most; fewer while steps take long
   std::size_t bytes = 16u << 20;  // payload of a step, about
   bool skip_failures = false;     // else the first event that fails ends the replay
-  std::function<void(std::int64_t event_id, const Log&)> log;  // Log effects, after COMMIT
+  std::function<void(const LogOrigin&, const Log&)> log;  // Log effects, after COMMIT
 };
 
 class Replay {
@@ -59,7 +60,7 @@ class Replay {
   Handling handling_;
   Outbox outbox_;
   BatchSize size_;
-  std::vector<std::pair<std::int64_t, Log>> logs_;  // of the step, for after its commit
+  std::vector<std::pair<LogOrigin, Log>> logs_;  // of the step, for after its commit
   bool careful_ = false;
   int troubles_ = 0;            // steps in a row that were rolled back
   std::int64_t condemned_ = 0;  // the event that fails, in the next step, for the last one

@@ -77,7 +77,7 @@ void ResponseWaiter::run() {
     give_up_late_ones(false);
     // A look costs more while the queue is long, and then nobody is served soon anyhow.
     pause = waiting_ < before ? shortest_pause : std::min(longest_pause, pause * 3 / 2);
-    if (waiting_ > 0 && wake_.wait(seen, pause)) pause = shortest_pause;
+    if (waiting_ > 0 && wake_.wait(seen, pause) != Woken::poll) pause = shortest_pause;
   }
   // What the last batches settled is known by now.
   if (waiting_ == 0 || !connection) return;

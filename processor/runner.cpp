@@ -58,7 +58,7 @@ void Runner::run() {
       PgConnection connection(shared_.target);
       if (std::exchange(away, false)) {
         shared_.marks->forget();
-        shared_.log("the database is back");
+        shared_.log({LogLevel::info, "the database is back"});
       }
       backoff.reset();
       work(connection);
@@ -100,9 +100,11 @@ void Runner::work(PgConnection& connection) {
   bool careful = false;
   int blocked = 0;  // looks in a row that must leave it to another turn
   int troubles = 0;
+  RunnerMeter* const meter = shared_.sinks.meter;
   std::size_t first_lane = static_cast<std::size_t>(number_) * 3 % lane_count;
 
   while (!stopping_) {
+    if (shared_.looked) shared_.looked();
     const std::uint64_t signals = shared_.wake->count();
     const auto share = static_cast<std::size_t>(std::max(
         1, (lane_count + shared_.live_runners() - 1) / std::max(1, shared_.live_runners())));
@@ -115,6 +117,7 @@ void Runner::work(PgConnection& connection) {
     const auto begin = steady_clock::now();
     const BatchResult result = batch.run(order, lanes, size.next(), careful);
     if (result.outcome != BatchResult::Outcome::committed) {
+      if (meter != nullptr) meter->repeated.add();
       // What the fast way cannot do, the careful way does as a whole.
       const bool as_a_whole = careful || result.outcome == BatchResult::Outcome::again;
       if (as_a_whole && !result.waited_in_vain) size.failed(result.taken);
@@ -126,6 +129,15 @@ void Runner::work(PgConnection& connection) {
     // Where many fail the next ones are likely to, and being careful costs little where none does.
     careful = careful && (result.retried + result.dead) * 16 > result.taken;
 
+    if (meter != nullptr) {
+      meter->held.add(result.held);
+      if (result.suspected) meter->suspect_steps.add();
+      if (result.taken > 0) {
+        const std::chrono::nanoseconds time = steady_clock::now() - begin;
+        meter->batch_events.observe(result.taken);
+        meter->batch_time.observe(static_cast<std::uint64_t>(time.count()));
+      }
+    }
     if (result.taken > 0) {
       if (!result.waited_in_vain && !result.suspected) size.succeeded(result.taken, since(begin));
       shared_.counters->batches.fetch_add(1, std::memory_order_relaxed);
@@ -154,7 +166,8 @@ void Runner::work(PgConnection& connection) {
       }
       case IdleProtocol::Step::pause:
       case IdleProtocol::Step::sleep:
-        shared_.wake->wait(signals, next.most);
+        if (const Woken woken = shared_.wake->wait(signals, next.most); meter != nullptr)
+          meter->wakes.add(woken);
         break;
     }
   }

@@ -43,7 +43,8 @@ struct RunnerShared {
   std::function<void()> connection_was_lost;  // what was committed last is unknown
   // No waiting can mend it (SchemaVersionError, PoolerError): the process has to end.
   std::function<void(std::exception_ptr)> give_up;
-  std::function<void(const std::string&)> log;
+  LogFunction log;
+  std::function<void()> looked;  // about once a second at least; may be empty
   BatchOptions batch;
   BatchSinks sinks;
   std::size_t most_events = 1000;  // of a batch

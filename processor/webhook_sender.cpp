@@ -20,6 +20,13 @@ std::string describe(const ClaimedWebhook& webhook) {
          " to " + webhook.host;
 }
 
+LogFields fields_of(const ClaimedWebhook& webhook) {
+  return {{"webhook", webhook.id},
+          {"event_id", webhook.event_id},
+          {"correlation_id", webhook.correlation_id},
+          {"attempt", webhook.attempts}};
+}
+
 }  // namespace
 
 WebhookSender::WebhookSender(WebhookSenderOptions options)
@@ -68,7 +75,8 @@ void WebhookSender::run() {
   while (!is_over()) {
     try {
       PgConnection connection(options_.target);
-      if (std::exchange(away, false)) options_.log("webhooks: the database is back");
+      if (std::exchange(away, false))
+        options_.log({LogLevel::info, "webhooks: the database is back"});
       backoff.reset();
       work(connection);
     } catch (const std::exception& error) {  // the border: whatever it was, begin anew
@@ -107,24 +115,49 @@ void WebhookSender::settle(WebhookStore& store) {
     const WebhookDecision decision =
         decide(answer, webhook.attempts, options_.retry, random, std::chrono::system_clock::now());
     try {
-      if (!store.settle(webhook, answer, decision))
-        options_.log(describe(webhook) + ": the answer came after its lease had run out");
+      const bool taken = store.settle(webhook, answer, decision);
+      if (taken) count(decision.kind);
+      if (!taken)
+        options_.log({LogLevel::warn,
+                      describe(webhook) + ": the answer came after its lease had run out",
+                      fields_of(webhook)});
       else if (decision.kind != WebhookDecision::Kind::sent)
-        options_.log(describe(webhook) + ": attempt " + std::to_string(webhook.attempts) + " of " +
-                     std::to_string(options_.retry.max_attempts) + " failed, " +
-                     (decision.kind == WebhookDecision::Kind::dead
-                          ? "given up"
-                          : "next in " + std::to_string(decision.delay.count()) + " ms") +
-                     ": " + decision.error);
+        report(webhook, decision);
     } catch (const SqlError& error) {
       if (classify(error.sqlstate()) == FailureClass::outage) throw;
       // Nobody's fault that is known; it is sent again when its lease runs out.
-      options_.log(describe(webhook) + ": its outcome was not taken: " + error.what());
+      options_.log({LogLevel::warn,
+                    describe(webhook) + ": its outcome was not taken: " + error.what(),
+                    fields_of(webhook)});
     }
     if (const auto host = in_flight_.find(webhook.host); --host->second == 0)
       in_flight_.erase(host);
-    --in_flight_count_;
+    counters_.in_flight.set(--in_flight_count_);
     unsettled_.pop_back();
+  }
+}
+
+void WebhookSender::report(const ClaimedWebhook& webhook, const WebhookDecision& decision) {
+  const bool dead = decision.kind == WebhookDecision::Kind::dead;
+  const LogLine line(
+      dead ? LogLevel::warn : LogLevel::info,
+      describe(webhook) + ": attempt " + std::to_string(webhook.attempts) + " of " +
+          std::to_string(options_.retry.max_attempts) + " failed, " +
+          (dead ? "given up" : "next in " + std::to_string(decision.delay.count()) + " ms") + ": " +
+          decision.error,
+      fields_of(webhook));
+  if (!options_.failed) return options_.log(line);
+  options_.failed((dead ? "dead webhooks to " : "failed webhooks to ") + webhook.host, line);
+}
+
+void WebhookSender::count(WebhookDecision::Kind kind) {
+  switch (kind) {
+    case WebhookDecision::Kind::sent:
+      return counters_.sent.add();
+    case WebhookDecision::Kind::again:
+      return counters_.failed.add();
+    case WebhookDecision::Kind::dead:
+      return counters_.dead.add();
   }
 }
 
@@ -145,7 +178,7 @@ void WebhookSender::claim(WebhookStore& store) {
 
 void WebhookSender::send(ClaimedWebhook webhook) {
   ++in_flight_[webhook.host];
-  ++in_flight_count_;
+  counters_.in_flight.set(++in_flight_count_);
   WebhookRequest request{webhook.url, std::move(webhook.payload), webhook.headers};
   request.headers.emplace_back("Idempotency-Key", webhook.id);
   client_.send(std::move(request), [this, webhook = std::move(webhook)](WebhookAnswer answer) {

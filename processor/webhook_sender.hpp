@@ -18,11 +18,13 @@
 #include <thread>
 #include <vector>
 
+#include "processor/log_line.hpp"
 #include "processor/pg_connection.hpp"
 #include "processor/retry_policy.hpp"
 #include "processor/wake.hpp"
 #include "processor/webhook_client.hpp"
 #include "processor/webhook_store.hpp"
+#include "sse/counters.hpp"
 
 namespace spillway {
 
@@ -33,7 +35,17 @@ struct WebhookSenderOptions {
   std::size_t in_flight = 32;
   std::size_t per_host = 4;
   std::chrono::milliseconds lease_margin{30'000};  // beyond the client's timeout
-  std::function<void(const std::string&)> log;
+  LogFunction log;
+  // Attempts that failed; `key` says what the line is about, for a limit. Empty: they go to `log`.
+  std::function<void(const std::string& key, const LogLine& line)> failed = {};
+};
+
+// What a sender counts; its thread writes.
+struct WebhookCounters {
+  sse::Count sent;
+  sse::Count failed;  // attempts after which there is another
+  sse::Count dead;
+  sse::Count in_flight;  // now
 };
 
 class WebhookSender {
@@ -48,6 +60,8 @@ class WebhookSender {
   void begin_stop(std::chrono::steady_clock::time_point deadline);
   void stop();
 
+  [[nodiscard]] const WebhookCounters& counters() const { return counters_; }  // any thread
+
  private:
   struct Finished {
     ClaimedWebhook webhook;
@@ -59,6 +73,8 @@ class WebhookSender {
   void settle(WebhookStore& store);
   void claim(WebhookStore& store);
   void send(ClaimedWebhook webhook);
+  void count(WebhookDecision::Kind kind);
+  void report(const ClaimedWebhook& webhook, const WebhookDecision& decision);
   [[nodiscard]] bool is_over();
   [[nodiscard]] std::chrono::milliseconds rest();
 
@@ -74,6 +90,7 @@ class WebhookSender {
   std::vector<Finished> unsettled_;
   std::map<std::string, std::size_t> in_flight_;  // by host; what is not settled counts too
   std::size_t in_flight_count_ = 0;
+  WebhookCounters counters_;
   std::string last_host_;  // hosts take turns
   std::mt19937_64 random_;
 

@@ -34,7 +34,8 @@ UPDATE spillway.webhooks w
 SET status = 'sending', attempts = least(w.attempts + 1, 32767),
     next_attempt_at = clock_timestamp() + $6::bigint * interval '1 millisecond'
 WHERE w.id = ANY (ARRAY(SELECT id FROM due))
-RETURNING w.id, w.name, w.url, w.host, w.payload, w.headers, w.attempts)"};
+RETURNING w.id, w.name, w.url, w.host, w.payload, w.headers, w.attempts, w.event_id,
+          w.correlation_id)"};
 
 const Statement settle_sql{"sw_settle_webhook", R"(
 WITH settled AS (
@@ -89,6 +90,8 @@ std::vector<ClaimedWebhook> WebhookStore::claim(std::size_t most, std::size_t pe
   for (std::size_t row = 0; row < rows.size(); ++row) {
     ClaimedWebhook& webhook = claimed.emplace_back();
     webhook.id = rows.string(row, 0);
+    if (!rows.is_null(row, 7)) webhook.event_id = rows.integer(row, 7);
+    webhook.correlation_id = rows.string(row, 8);
     webhook.name = rows.string(row, 1);
     webhook.url = rows.string(row, 2);
     webhook.host = rows.string(row, 3);

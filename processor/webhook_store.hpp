@@ -23,6 +23,8 @@ struct ClaimedWebhook {
   std::string host;
   std::string payload;  // JSON
   std::vector<std::pair<std::string, std::string>> headers;
+  std::int64_t event_id = 0;  // whose handler asked for it
+  std::string correlation_id;
   int attempts = 0;  // the one that now begins among them
 };
 

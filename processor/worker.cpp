@@ -18,15 +18,19 @@
 #include <system_error>
 #include <thread>
 
+#include "processor/access_line.hpp"
 #include "processor/backoff.hpp"
 #include "processor/descriptor_limit.hpp"
+#include "processor/failure_log.hpp"
 #include "processor/feed.hpp"
 #include "processor/handler_watchdog.hpp"
 #include "processor/http_api.hpp"
+#include "processor/journal.hpp"
 #include "processor/listener.hpp"
 #include "processor/load_handlers.hpp"
 #include "processor/log_effect.hpp"
 #include "processor/maintenance.hpp"
+#include "processor/metrics_page.hpp"
 #include "processor/migrator.hpp"
 #include "processor/outbox_reader.hpp"
 #include "processor/outbox_replay.hpp"
@@ -37,6 +41,7 @@
 #include "processor/suspects.hpp"
 #include "processor/webhook_sender.hpp"
 #include "processor/who_may.hpp"
+#include "processor/worker_metrics.hpp"
 #include "sse/hub.hpp"
 #include "sse/server.hpp"
 
@@ -53,10 +58,14 @@ sigset_t stop_signals() {
   return set;
 }
 
+// A process that has to end does not wait longer for whoever reads its log.
+constexpr milliseconds longest_flush{200};
+
 // Ends the process when the shutdown takes too long, or at a second signal.
 class ShutdownWatch {
  public:
-  explicit ShutdownWatch(milliseconds most) : thread_([this, most] { watch(most); }) {}
+  ShutdownWatch(milliseconds most, Journal& journal)
+      : journal_(journal), thread_([this, most] { watch(most); }) {}
   ~ShutdownWatch() {
     finished_ = true;
     thread_.join();
@@ -71,14 +80,19 @@ class ShutdownWatch {
     while (!finished_) {
       const timespec tick{0, 20'000'000};
       const int signal = sigtimedwait(&signals, nullptr, &tick);
-      if (signal == SIGTERM || signal == SIGINT) _exit(130);
+      if (signal == SIGTERM || signal == SIGINT) {
+        journal_.flush(longest_flush);
+        _exit(130);
+      }
       if (steady_clock::now() > deadline) {
         spdlog::error(
             "the shutdown took longer than --shutdown-timeout; what was in hand is rolled back");
+        journal_.flush(longest_flush);
         _exit(1);
       }
     }
   }
+  Journal& journal_;
   std::atomic<bool> finished_{false};
   std::thread thread_;
 };
@@ -191,6 +205,7 @@ int run_worker(const WorkerOptions& options) {
   if (options.serve_streams) check_exposure(options);
   const auto keys = options.serve_streams ? make_key_ring(options) : nullptr;
 
+  Journal journal(options.log);
   limit_memory(options.memory_limit);
   if (options.serve_streams) raise_descriptor_limit(options.max_connections);
   auto loaded = std::make_shared<const Registry>();
@@ -202,7 +217,11 @@ int run_worker(const WorkerOptions& options) {
           options.unhandled_is_dead ? "dead" : "done");
   }
 
-  const auto log = [](const std::string& line) { spdlog::warn("{}", hide_password(line)); };
+  const LogFunction log = [&journal](const LogLine& line) { journal.write(line); };
+  FailureLog failures(log);
+  const auto failed = [&failures](const std::string& key, const LogLine& line) {
+    failures.write(key, line);
+  };
   wait_for_database(options.target, options.connect_timeout);
   sse::Head head;
   {
@@ -227,6 +246,7 @@ int run_worker(const WorkerOptions& options) {
   Wake presence;
   LaneMarks marks(lane_count);
   RunnerCounters counters;
+  EventMeter meter;
 
   Reloads reloads;
   StopReason reason;
@@ -236,6 +256,7 @@ int run_worker(const WorkerOptions& options) {
   std::optional<sse::Hub> hub;
   std::optional<OutboxReplay> replay;
   std::optional<HttpApi> api;
+  std::optional<MetricsPage> metrics;
   std::optional<sse::Server> server;
   std::optional<Feed> feed;
   std::optional<PresenceExchange> exchange;
@@ -276,8 +297,14 @@ int run_worker(const WorkerOptions& options) {
         keys->replace(read_auth_keys(options.auth_keys));
         return std::to_string(options.auth_keys.size());
       });
+    if (options.access_log)
+      server_options.access_log = [&journal](const sse::AccessRecord& record) {
+        journal.write(line_of(record));
+      };
     server.emplace(server_options, *hub, *replay);
     api->add_routes(*server);
+    metrics.emplace(MetricsPageOptions{options.target});
+    metrics->add_route(*server);
     feed.emplace(options.target, *hub, outbox, log);
     exchange.emplace(
         PresenceExchangeOptions{options.target, &server->subscribers(), server->presence(),
@@ -318,13 +345,15 @@ int run_worker(const WorkerOptions& options) {
     sender.retry = options.webhook_retry;
     sender.in_flight = options.webhooks_in_flight;
     sender.log = log;
+    sender.failed = failed;
     webhooks.emplace(std::move(sender));
     webhooks->start();
   }
 
   SuspectsShared suspects([&listener] { return listener.worker_id(); });
-  HandlerWatchdog watchdog(
-      {options.target, options.handler_timeout, static_cast<std::size_t>(runner_count), log});
+  HandlerWatchdog watchdog({options.target, options.handler_timeout,
+                            static_cast<std::size_t>(runner_count), log,
+                            [&journal] { journal.flush(longest_flush); }});
   watchdog.start();
 
   std::vector<std::unique_ptr<Runner>> runners;
@@ -343,6 +372,7 @@ int run_worker(const WorkerOptions& options) {
   shared.give_up = give_up;
   shared.connection_was_lost = [&outbox] { outbox.signal(); };
   shared.log = log;
+  shared.looked = [&failures] { failures.tick(); };
   shared.batch.retry = options.retry;
   shared.batch.unhandled_is_dead = options.unhandled_is_dead;
   shared.batch.dead_holds_stream = options.dead_holds_stream;
@@ -353,16 +383,37 @@ int run_worker(const WorkerOptions& options) {
   if (api) shared.sinks.settled = [&api] { api->settled(); };
   shared.sinks.others_listen = [&listener] { return listener.others_listen(); };
   shared.sinks.warn = log;
+  shared.sinks.failed = failed;
   if (webhooks) shared.sinks.webhooks = [&webhooks] { webhooks->wake(); };
-  shared.sinks.log = write_log_effect;
+  shared.sinks.log = [&journal](const LogOrigin& origin, const Log& entry) {
+    journal.write(line_of(origin, entry));
+  };
   shared.sinks.suspects = &suspects;
   shared.registered = [&listener] { return listener.worker_id() != 0; };
   shared.most_events = options.batch;
   for (int i = 0; i < runner_count; ++i) {
+    shared.sinks.meter = &meter.add_runner();
     shared.sinks.handling = &watchdog.slot(static_cast<std::size_t>(i));
     runners.push_back(std::make_unique<Runner>(shared, i));
   }
   for (auto& runner : runners) runner->start();
+
+  WorkerMetrics counted;
+  if (options.run_handlers) counted.events = &meter;
+  if (webhooks) counted.webhooks = &*webhooks;
+  if (server) counted.server = &*server;
+  if (feed) counted.feed = &*feed;
+  if (replay) counted.replay = &*replay;
+  if (api) counted.api = &*api;
+  counted.connections = options.target.counters.get();
+  counted.max_connections = options.max_connections;
+  counted.journal = &journal;
+  if (metrics) metrics->start([&counted](MetricFamilies& families) { collect(counted, families); });
+  // Before anything that is counted goes, however this ends.
+  const auto stop_metrics = [&metrics](void*) {
+    if (metrics) metrics->stop();
+  };
+  const std::unique_ptr<void, decltype(stop_metrics)> scraped(&counted, stop_metrics);
 
   if (!options.port_file.empty() && server) write_port_file(options.port_file, port);
   if (server) spdlog::info("listening on http://{}:{}", options.host, port);
@@ -370,7 +421,7 @@ int run_worker(const WorkerOptions& options) {
 
   const int signal = wait_for_stop_signal(reloads, reason);
   const std::string why = reason.text().value_or(signal == SIGTERM ? "SIGTERM" : "SIGINT");
-  const ShutdownWatch watch(options.shutdown_timeout);
+  const ShutdownWatch watch(options.shutdown_timeout, journal);
   if (api) api->begin_drain();
   if (server && options.drain_delay.count() > 0) {
     spdlog::info("{}: not ready any more; serving for another {} ms (--drain-delay)", why,
@@ -396,6 +447,7 @@ int run_worker(const WorkerOptions& options) {
                                                begun + time * 7 / 8 - steady_clock::now())));
   if (feed) feed->stop();
   if (exchange) exchange->stop();
+  if (metrics) metrics->stop();
   if (api) api->stop();
   if (webhooks) webhooks->stop();
   if (replay) replay->stop();

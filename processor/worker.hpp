@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "processor/address_policy.hpp"
+#include "processor/journal.hpp"
 #include "processor/pg_connection.hpp"
 #include "processor/retention.hpp"
 #include "processor/retry_policy.hpp"
@@ -81,6 +82,8 @@ struct WorkerOptions {
   sse::PresenceOptions presence{{}, std::chrono::seconds(5), true};
   std::chrono::milliseconds retry_hint{2000};  // the streams' `retry:`
   std::chrono::seconds heartbeat{15};
+  JournalOptions log;
+  bool access_log = false;
   std::function<void(std::uint16_t port)> ready;  // called once everything runs; port 0: no server
 };
 

@@ -99,10 +99,12 @@ asio::awaitable<HttpSession::Next> HttpSession::serve_one() {
   response_.reset();
   head_ = {};
   cors_.clear();
+  subject_.clear();
   idle_ = buffer_.size() == 0;
   arm(options.header_timeout);
   const error_code error = co_await read(false);
   disarm();
+  if (options.access_log) began_ = std::chrono::steady_clock::now();
   if (error) co_return co_await refuse(error);
   idle_ = false;
 
@@ -139,26 +141,25 @@ asio::awaitable<HttpSession::Next> HttpSession::serve_stream() {
   if (head_.head_only()) {
     const std::string bytes = stream_head(to_lines(cors_));
     co_await write(bytes);
+    report(200, 0);
     co_return Next::close;
   }
   Shard& shard = service_.shard;
   shard.look();
   if (!shard.serving() || over_limit()) {
-    shard.count().refusals.add(over_limit() ? Refusal::connections : Refusal::not_ready);
     std::string why = "this server is starting or stopping";
     if (over_limit())
       why = "this server has its limit of " + std::to_string(service_.options.max_connections) +
             " connections";
-    co_return co_await send_away(why);
+    co_return co_await send_away(over_limit() ? Refusal::connections : Refusal::not_ready, why);
   }
   Caller& caller = std::get<Caller>(admitted);
   auto channels = std::get<Channels>(std::move(address));
   auto places = service_.subscribers.join(channels, caller.subject);
   if (const auto* full = std::get_if<Subscribers::Full>(&places)) {
-    shard.count().refusals.add(Refusal::channel);
     const std::string why = "the channel " + full->channel + " has its limit of " +
                             std::to_string(service_.subscribers.most()) + " subscribers";
-    co_return co_await send_away(why);
+    co_return co_await send_away(Refusal::channel, why);
   }
   StreamRequest wanted{
       std::move(channels),
@@ -167,15 +168,22 @@ asio::awaitable<HttpSession::Next> HttpSession::serve_stream() {
       std::move(caller.subject),
       to_lines(cors_),
       caller.expires.value_or(kNever),
-      std::get<Subscribers::Places>(std::move(places))};
+      std::get<Subscribers::Places>(std::move(places)),
+      {}};
+  if (service_.options.access_log) {
+    wanted.record = std::make_unique<AccessRecord>(record(200));
+    wanted.record->subject = wanted.subject;
+  }
   shard.open(std::move(connection_), std::move(slot_), std::move(wanted));
   co_return Next::gone;
 }
 
-asio::awaitable<HttpSession::Next> HttpSession::send_away(std::string_view why) {
+asio::awaitable<HttpSession::Next> HttpSession::send_away(Refusal refusal, std::string_view why) {
+  service_.shard.count().refusals.add(refusal);
   // A value of its own: g++ 12 destroys some temporaries of a co_await twice.
   const std::string bytes = come_back(service_.shard.jittered_retry(), why, to_lines(cors_));
   co_await write(bytes);
+  report(200, 0, to_string(refusal));
   co_return Next::linger;
 }
 
@@ -205,6 +213,7 @@ asio::awaitable<HttpSession::Next> HttpSession::serve_route() {
   const auto admitted = service_.access.call(head_, route.right, now_on_the_wall());
   if (const auto* refused = std::get_if<HttpResponse>(&admitted))
     co_return co_await turn_away(*refused);
+  if (service_.options.access_log) subject_ = std::get<Caller>(admitted).subject;
   if (!co_await read_body()) co_return Next::linger;
   const bool keep_alive = parser_->get().keep_alive() && !over_limit();
   request.content_type = head_.content_type;
@@ -298,8 +307,32 @@ asio::awaitable<HttpSession::Next> HttpSession::refuse(error_code error) {
 asio::awaitable<HttpSession::Next> HttpSession::reply(const HttpResponse& response, Next next) {
   service_.shard.count().responses[response.status < 600 ? response.status / 100 : 0].add();
   const bool head_only = parser_->get().method() == http::verb::head;
-  const bool written = co_await write(to_bytes(response, next == Next::request, head_only, cors_));
+  const unsigned status = response.status;
+  const std::size_t size = head_only ? 0 : response.body.size();
+  const std::string bytes = to_bytes(response, next == Next::request, head_only, cors_);
+  const bool written = co_await write(bytes);
+  report(status, size);
   co_return written ? next : Next::close;
+}
+
+AccessRecord HttpSession::record(unsigned status) const {
+  AccessRecord record;
+  record.client = connection_.peer().text();
+  record.method = head_.method;
+  if (!head_.method.empty()) record.target = head_.redacted_target();
+  record.subject = subject_;
+  record.status = status;
+  return record;
+}
+
+void HttpSession::report(unsigned status, std::size_t bytes, std::string_view end) {
+  if (!service_.options.access_log) return;
+  AccessRecord line = record(status);
+  line.bytes = bytes;
+  line.end = end;
+  line.duration = std::chrono::duration_cast<std::chrono::microseconds>(
+      std::chrono::steady_clock::now() - began_);
+  service_.options.access_log(line);
 }
 
 // A body that is still under way is not worth reading.

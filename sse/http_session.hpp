@@ -55,7 +55,7 @@ class HttpSession : public SessionHook, public std::enable_shared_from_this<Http
   asio::awaitable<Next> serve_route();
   asio::awaitable<bool> read_body();
   asio::awaitable<error_code> read(bool whole);
-  asio::awaitable<Next> send_away(std::string_view why);  // to come back later
+  asio::awaitable<Next> send_away(Refusal refusal, std::string_view why);  // to come back later
   asio::awaitable<Next> refuse(error_code error);
   asio::awaitable<Next> reply(const HttpResponse& response, Next next);
   asio::awaitable<Next> reply_unread(const HttpResponse& response);
@@ -64,6 +64,9 @@ class HttpSession : public SessionHook, public std::enable_shared_from_this<Http
   asio::awaitable<void> linger();
 
   [[nodiscard]] bool over_limit() const;
+  [[nodiscard]] AccessRecord record(unsigned status) const;
+  // To the access log, if there is one. `end`: why a stream was turned away.
+  void report(unsigned status, std::size_t bytes, std::string_view end = {});
   void arm(std::chrono::milliseconds timeout);
   void disarm();
 
@@ -77,8 +80,10 @@ class HttpSession : public SessionHook, public std::enable_shared_from_this<Http
   asio::steady_timer timeout_;
   asio::steady_timer answered_;  // never expires; cancelled when there is an answer
   std::optional<HttpResponse> response_;
-  std::uint64_t request_ = 0;  // number of the request in hand
-  std::uint64_t armed_ = 0;    // which use of timeout_ is meant
+  std::string subject_;                          // of the request in hand, by its token
+  std::chrono::steady_clock::time_point began_;  // it; only with an access log
+  std::uint64_t request_ = 0;                    // number of the request in hand
+  std::uint64_t armed_ = 0;                      // which use of timeout_ is meant
   bool timed_out_ = false;
   bool idle_ = true;  // no byte of the next request is here
   bool finishing_ = false;

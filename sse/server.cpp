@@ -80,6 +80,7 @@ void Server::Impl::start_shard(Shard& shard) {
                      options.coalesce};
   service.replay_bytes = options.replay_bytes / hub.shards.size();
   service.replay = &replay;
+  if (options.access_log) service.access_log = &options.access_log;
   // A session may be gone by the time it returns from either.
   const auto each = [http](void (HttpSession::*act)()) {
     for (auto next_session = http->sessions.begin(); next_session != http->sessions.end();) {

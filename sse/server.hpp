@@ -23,6 +23,7 @@
 #include <vector>
 
 #include "sse/access_options.hpp"
+#include "sse/access_record.hpp"
 #include "sse/counters.hpp"
 #include "sse/hub.hpp"
 #include "sse/presence.hpp"
@@ -80,7 +81,8 @@ struct ServerOptions {
   std::size_t channels_per_connection = 100;  // over it: 400
   std::size_t max_subscribers_per_channel = 0;  // over it: 200, retry, close; 0: no such limit
   PresenceOptions presence;                     // no channels: none
-  AccessOptions access;                         // who may
+  AccessLog access_log;  // hears of each request, and of each stream at its end; may be empty
+  AccessOptions access;  // who may
 };
 
 class Server {

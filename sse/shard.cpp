@@ -294,6 +294,7 @@ void Shard::drop(Stream& stream, StreamEnd why) {
   if (number >= streams_.size() || streams_[number].get() != &stream) return;
   stream.close();
   counters_.ends.add(why);
+  if (service_.access_log != nullptr) stream.report(*service_.access_log, why);
   std::swap(streams_[number], streams_.back());
   streams_[number]->number = number;
   dropped_.push_back(std::move(streams_.back()));

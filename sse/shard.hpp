@@ -22,6 +22,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "sse/access_record.hpp"
 #include "sse/connection.hpp"
 #include "sse/counters.hpp"
 #include "sse/drain_pace.hpp"
@@ -40,6 +41,7 @@ struct Service {
   StreamOptions options;
   std::size_t replay_bytes = 64u << 20;  // pages of the database in memory
   ReplaySource* replay = nullptr;
+  const AccessLog* access_log = nullptr;  // may be null
   // Connections that are not streams (yet): asked to end soon, and at once.
   std::function<void()> finish;
   std::function<void()> abort;

@@ -45,6 +45,8 @@ Stream::Stream(Shard& shard, Connection connection, ConnectionSlot slot, StreamR
       expires_(request.expires),
       catch_up_(std::make_unique<CatchUp>(shard.pages(), *this)),
       last_write_(shard.now()) {
+  if (request.record)
+    reported_ = std::make_unique<Reported>(Reported{std::move(*request.record), Clock::now()});
   catch_up_->channels = std::move(request.channels);
   catch_up_->from = std::move(request.from);
   catch_up_->more_headers = std::move(request.more_headers);
@@ -392,7 +394,12 @@ Stream::Result Stream::serve() {
     ShardCounters& count = shard_.count();
     count.sends.add();
     count.bytes.add(bytes);
-    count.frames.add(whole ? out.frames() : begun);
+    const std::size_t frames = whole ? out.frames() : begun;
+    if (reported_) {
+      reported_->record.bytes += bytes;
+      reported_->record.frames += frames;
+    }
+    count.frames.add(frames);
     if (!behind_ && out.committed() != Clock::time_point{}) shard_.delivered(out.committed());
     behind_ = !whole || connection_.unsent();
     if (connection_.unsent()) {
@@ -412,6 +419,19 @@ std::size_t Stream::consume(std::size_t bytes, bool all) {
     own_sent_ = 0;
   }
   return live_ ? sent(shard_.log(), bytes - of_own, all, shard_.scratch()) : 0;
+}
+
+void Stream::report(const AccessLog& log, StreamEnd why) noexcept {
+  if (!reported_) return;
+  AccessRecord& record = reported_->record;
+  record.duration =
+      std::chrono::duration_cast<std::chrono::microseconds>(Clock::now() - reported_->opened);
+  try {
+    record.end = to_string(why);
+    log(record);
+  } catch (...) {  // the line is lost, for want of memory
+  }
+  reported_.reset();
 }
 
 Stream::Result Stream::over(StreamEnd why) {

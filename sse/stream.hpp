@@ -15,6 +15,7 @@
 #include <string>
 #include <vector>
 
+#include "sse/access_record.hpp"
 #include "sse/connection.hpp"
 #include "sse/connection_slot.hpp"
 #include "sse/counters.hpp"
@@ -42,6 +43,7 @@ struct StreamRequest {
   std::string more_headers;  // lines of the response's head, each with its end
   Expiry expires = kNever;   // from then on nothing more is sent
   Subscribers::Places places{};
+  std::unique_ptr<AccessRecord> record{};  // what is known of it so far; null: no access log
 };
 
 struct StreamOptions {
@@ -85,6 +87,7 @@ class Stream : public Reader,
     finishing_ = true;
   }
   void close();
+  void report(const AccessLog& log, StreamEnd why) noexcept;
 
   // Why serve() or on_timer() found that it is over.
   [[nodiscard]] StreamEnd why() const { return why_; }
@@ -171,6 +174,11 @@ class Stream : public Reader,
   ConnectionSlot slot_;
   Subscribers::Places places_;
   const Expiry expires_;
+  struct Reported {
+    AccessRecord record;
+    Clock::time_point opened;
+  };
+  std::unique_ptr<Reported> reported_;  // only with an access log
   std::unique_ptr<CatchUp> catch_up_;
   std::string own_;  // bytes of this stream alone, sent before frames of the log
   std::size_t own_sent_ = 0;

@@ -1,6 +1,5 @@
 #include "processor/cli/cli.hpp"
 
-#include <spdlog/sinks/stdout_color_sinks.h>
 #include <spdlog/spdlog.h>
 
 #include <cstdlib>
@@ -12,6 +11,7 @@
 #include "processor/cli/commands.hpp"
 #include "processor/enqueue.hpp"
 #include "processor/handler_error.hpp"
+#include "processor/journal.hpp"
 #include "processor/migrator.hpp"
 #include "processor/worker.hpp"
 #include "spillway/version.hpp"
@@ -22,7 +22,10 @@ namespace {
 enum ExitCode { done = 0, failed = 1, usage = 2, unreachable = 3, wrong_schema = 4 };
 
 int complain(ExitCode code, const std::string& text) {
-  std::cerr << "spillway: " << hide_password(text) << '\n';
+  if (logs_are_json())
+    spdlog::error("{}", text);
+  else
+    std::cerr << "spillway: " << hide_password(text) << '\n';
   return code;
 }
 
@@ -36,8 +39,7 @@ std::optional<std::string> environment(const std::string& name) {
 
 int run(int argc, char** argv) {
   // Logs go to stderr; stdout is for what a command was asked for.
-  spdlog::set_default_logger(spdlog::stderr_color_mt("spillway"));
-  spdlog::set_pattern("%Y-%m-%dT%H:%M:%S.%e%z %^%l%$ %v");
+  write_logs_at_once({});
 
   CLI::App app(
       "spillway: events in by SQL, effects out in one transaction, live to the browser.\n"

@@ -71,6 +71,7 @@ int dev(const Options& options) {
 
   PgTarget target{postgres.url(), "spillway-dev"};
   WorkerOptions worker = options.run.worker_options(target);
+  write_logs_at_once(worker.log);
   worker.migrate = true;
   for (const auto& file : options.init) postgres.run_script(file);
   worker.ready = [&](std::uint16_t port) {

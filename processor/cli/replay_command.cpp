@@ -16,6 +16,7 @@
 
 #include "processor/backoff.hpp"
 #include "processor/cli/commands.hpp"
+#include "processor/journal.hpp"
 #include "processor/load_handlers.hpp"
 #include "processor/log_effect.hpp"
 #include "processor/replay.hpp"
@@ -325,7 +326,9 @@ class Run {
       replay_options_.batch = std::clamp<std::size_t>(
           static_cast<std::size_t>(std::min(options.rate, 1e9) / 5), 1, options.batch);
     replay_options_.skip_failures = options.on_error == "skip";
-    replay_options_.log = write_log_effect;
+    replay_options_.log = [](const LogOrigin& origin, const Log& log) {
+      write_log_at_once(line_of(origin, log));
+    };
   }
 
   // The exit code.

@@ -22,6 +22,7 @@ void add_run(CLI::App& app, Action& action) {
       block_signals();
       const PgTarget target = target_of(options->common, "spillway-run");
       WorkerOptions worker = options->run.worker_options(target);
+      write_logs_at_once(worker.log);
       worker.migrate = options->migrate;
       worker.ready = [options, host = worker.host,
                       shown = hide_password(target.url)](std::uint16_t port) {

@@ -220,12 +220,26 @@ void RunOptions::add_to(CLI::App& command) {
       .add_option("--keep-webhooks", keep_webhooks,
                   "How long finished webhooks are kept: an age such as 30d, or forever")
       ->capture_default_str();
+  command.add_option("--log-format", log_format, "Lines of the log: text, or json, an object each")
+      ->check(CLI::IsMember({"text", "json"}))
+      ->capture_default_str();
+  command.add_flag("--access-log", access_log,
+                   "Log each request, and each stream at its end, at the level info");
+  command.add_option("--log-level", log_level, "The least important lines that are logged")
+      ->check(CLI::IsMember({"trace", "debug", "info", "warn", "error"}))
+      ->capture_default_str();
   command.add_option("--hint", hint, "SQL of a psql line to print once everything runs");
 }
 
 WorkerOptions RunOptions::worker_options(PgTarget target) const {
   WorkerOptions options;
   options.target = std::move(target);
+  options.access_log = access_log;
+  options.log.json = log_format == "json";
+  for (const LogLevel level :
+       {LogLevel::trace, LogLevel::debug, LogLevel::info, LogLevel::warn, LogLevel::error})
+    if (log_level == to_string(level)) options.log.level = level;
+  options.target.counters = std::make_shared<ConnectionCounters>();
   options.run_handlers = std::find(roles.begin(), roles.end(), "worker") != roles.end();
   options.serve_streams = std::find(roles.begin(), roles.end(), "sse") != roles.end();
   options.handlers = handlers;

@@ -59,6 +59,9 @@ struct RunOptions {
   std::int64_t keep_channel_floors = 1'000'000;
   std::string keep_events = "forever";
   std::string keep_webhooks = "30d";
+  std::string log_format = "text";
+  std::string log_level = "info";
+  bool access_log = false;
   std::string hint;
 
   void add_to(CLI::App& command);

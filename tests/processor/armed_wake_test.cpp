@@ -57,7 +57,7 @@ struct RunnersOfAProcess {
     shared.live_runners = [this] { return listener.live_runners(); };
     shared.connection_was_lost = [] {};
     shared.give_up = [](const std::exception_ptr&) { ADD_FAILURE() << "a runner gave up"; };
-    shared.log = [](const std::string& line) { ADD_FAILURE() << line; };
+    shared.log = [](const LogLine& line) { ADD_FAILURE() << line.message; };
     shared.most_events = 5;
     shared.idle.fallback_poll = far_away;
     shared.idle.busy_batch = 3;

@@ -33,7 +33,9 @@ class ReplayTest : public testing::Test {
                      Log{"info", "row"}};
     });
     registry.on("Throw", [](const Event&) -> Effects { throw std::runtime_error("no luck"); });
-    options.log = [this](std::int64_t id, const Log&) { logged.push_back(id); };
+    options.log = [this](const LogOrigin& origin, const Log&) {
+      logged.push_back(origin.event_id);
+    };
   }
 
   void insert(const std::string& type, int count = 1, const std::string& stream = "", int v = 0) {
@@ -503,7 +505,7 @@ TEST_F(ReplayTest, AnExceptionBehindACommitLeavesItAtThatCommit) {
   insert("Row", 3);
   all_done();
   const ReplayState begun = begin();
-  options.log = [](std::int64_t, const Log&) { throw std::runtime_error("the disk is full"); };
+  options.log = [](const LogOrigin&, const Log&) { throw std::runtime_error("the disk is full"); };
   ReplayRequest request;
   request.kinds = kinds({"Insert", "Log"});
   const ReplayState with_log = begin(request);

@@ -24,7 +24,7 @@ class WebhookSenderTest : public testing::Test {
     options.client.policy.allow("127.0.0.0/8");
     options.client.policy.allow("::1");
     options.retry = {4, 1ms, 10ms};
-    options.log = [](const std::string&) {};
+    options.log = [](const LogLine&) {};
   }
 
   void insert(const std::string& url, const std::string& host = "127.0.0.1", int count = 1) {
