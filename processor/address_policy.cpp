@@ -1,10 +1,8 @@
 #include "processor/address_policy.hpp"
 
 #include <array>
-#include <charconv>
 #include <cstddef>
 #include <cstdint>
-#include <stdexcept>
 
 namespace spillway {
 namespace {
@@ -52,17 +50,6 @@ constexpr std::array ranges6{
     Range6{{0x3f, 0xff}, 20, "reserved"},
 };
 
-template <typename Bytes>
-bool same_prefix(const Bytes& a, const Bytes& b, unsigned bits) {
-  for (std::size_t i = 0; i < a.size() && bits > 0; ++i) {
-    const unsigned here = bits < 8 ? bits : 8;
-    const auto mask = static_cast<unsigned>(0xff00u >> here) & 0xffu;
-    if ((a[i] & mask) != (b[i] & mask)) return false;
-    bits -= here;
-  }
-  return true;
-}
-
 std::string kind_of(const ip::address_v4& address) {
   for (const Range4& range : ranges4)
     if (address.to_uint() >> (32 - range.bits) == range.network >> (32 - range.bits))
@@ -81,13 +68,13 @@ std::string kind_of(const ip::address_v6& address) {
   if (bytes[0] == 0xfe && (bytes[1] & 0xc0u) == 0xc0u) return "a private network";  // site-local
   // NAT64 is how a network without IPv4 reaches all of it: judged by the address inside.
   constexpr std::array<std::uint8_t, 16> nat64{0x00, 0x64, 0xff, 0x9b};
-  if (same_prefix<std::array<std::uint8_t, 16>>(nat64, bytes, 96))
+  if (sse::same_prefix<std::array<std::uint8_t, 16>>(nat64, bytes, 96))
     return kind_of(ip::address_v4(v4(bytes[12], bytes[13], bytes[14], bytes[15])));
   if ((bytes[0] & 0xe0u) != 0x20u) return "reserved";
   for (const Range6& range : ranges6) {
     std::array<std::uint8_t, 6> start{};
     for (std::size_t i = 0; i < start.size(); ++i) start[i] = bytes[i];
-    if (same_prefix(start, range.prefix, range.bits)) return range.name;
+    if (sse::same_prefix(start, range.prefix, range.bits)) return range.name;
   }
   return {};
 }
@@ -95,39 +82,12 @@ std::string kind_of(const ip::address_v6& address) {
 }  // namespace
 
 void AddressPolicy::allow(std::string_view cidr) {
-  const auto wrong = [&](const char* problem) {
-    return std::invalid_argument(std::string(cidr) + " " + problem +
-                                 "; write a network such as 10.1.0.0/16 or fd00::/8");
-  };
-  const std::size_t slash = cidr.find('/');
-  boost::system::error_code error;
-  Network network;
-  network.address = ip::make_address(std::string(cidr.substr(0, slash)), error);
-  if (error) throw wrong("is not an address");
-  if (network.address.is_v6() && network.address.to_v6().scope_id() != 0)
-    throw wrong("names an interface");
-  const unsigned most = network.address.is_v4() ? 32 : 128;
-  network.bits = most;
-  if (slash != std::string_view::npos) {
-    const std::string_view digits = cidr.substr(slash + 1);
-    const char* end = digits.data() + digits.size();
-    const auto parsed = std::from_chars(digits.data(), end, network.bits);
-    if (parsed.ec != std::errc{} || parsed.ptr != end || network.bits > most)
-      throw wrong("has a prefix length that is not one");
-  }
-  allowed_.push_back(network);
+  allowed_.emplace_back(cidr);
 }
 
 std::string AddressPolicy::refusal(const ip::address& address) const {
-  for (const Network& network : allowed_) {
-    if (address.is_v4() != network.address.is_v4()) continue;
-    const bool inside = address.is_v4()
-                            ? same_prefix(address.to_v4().to_bytes(),
-                                          network.address.to_v4().to_bytes(), network.bits)
-                            : same_prefix(address.to_v6().to_bytes(),
-                                          network.address.to_v6().to_bytes(), network.bits);
-    if (inside) return {};
-  }
+  for (const sse::Network& network : allowed_)
+    if (network.contains(address)) return {};
   return address.is_v4() ? kind_of(address.to_v4()) : kind_of(address.to_v6());
 }
 

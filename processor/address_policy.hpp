@@ -9,6 +9,8 @@
 #include <string_view>
 #include <vector>
 
+#include "sse/network.hpp"
+
 namespace spillway {
 
 class AddressPolicy {
@@ -21,11 +23,7 @@ class AddressPolicy {
   [[nodiscard]] std::string refusal(const boost::asio::ip::address& address) const;
 
  private:
-  struct Network {
-    boost::asio::ip::address address;
-    unsigned bits = 0;
-  };
-  std::vector<Network> allowed_;
+  std::vector<sse::Network> allowed_;
 };
 
 }  // namespace spillway

@@ -6,6 +6,16 @@
 #include <utility>
 
 namespace spillway {
+namespace {
+
+// One that others than this machine reach; none: nullptr.
+const sse::Endpoint* exposed_endpoint(const sse::ServerOptions& server) {
+  for (const sse::Endpoint& endpoint : server.listen)
+    if (!endpoint.is_unix() && !is_loopback(endpoint.host)) return &endpoint;
+  return nullptr;
+}
+
+}  // namespace
 
 std::vector<sse::AuthKey> read_auth_keys(const std::vector<std::string>& files) {
   std::vector<sse::AuthKey> keys;
@@ -26,8 +36,9 @@ std::shared_ptr<sse::KeyRing> make_key_ring(const WorkerOptions& options) {
 
 void check_exposure(const WorkerOptions& options) {
   if (!options.auth_keys.empty()) return;
-  if (!is_loopback(options.host) && !options.insecure)
-    throw ConfigurationError("--listen " + options.host +
+  const sse::Endpoint* exposed = exposed_endpoint(options.server);
+  if (exposed != nullptr && !options.insecure)
+    throw ConfigurationError("--listen " + exposed->text() +
                              ": without tokens the server listens on loopback only; give it a key "
                              "with --auth-key FILE, write --listen 127.0.0.1:PORT, or --insecure "
                              "if the network keeps strangers out");
@@ -44,7 +55,7 @@ sse::AccessOptions access_options(const WorkerOptions& options,
   sse::AccessOptions access;
   // Whoever needs a token cannot be led here by a name of somebody else's; and an address that
   // others reach has names that nobody told us.
-  access.check_host = !keys && is_loopback(options.host);
+  access.check_host = !keys && exposed_endpoint(options.server) == nullptr;
   access.keys = std::move(keys);
   access.public_channels = options.public_channels;
   access.allowed_hosts = options.allowed_hosts;

@@ -184,6 +184,11 @@ bool is_loopback(const std::string& host) {
   return host == "localhost" || host == "::1";
 }
 
+std::string shown(const sse::Endpoint& endpoint, bool encrypted) {
+  if (endpoint.is_unix()) return endpoint.text();
+  return (encrypted ? "https://" : "http://") + endpoint.text();
+}
+
 void wait_for_database(const PgTarget& target, milliseconds most) {
   const auto deadline = steady_clock::now() + most;
   Backoff backoff(milliseconds(50), milliseconds(1000));
@@ -207,7 +212,7 @@ int run_worker(const WorkerOptions& options) {
 
   Journal journal(options.log);
   limit_memory(options.memory_limit);
-  if (options.serve_streams) raise_descriptor_limit(options.max_connections);
+  if (options.serve_streams) raise_descriptor_limit(options.server.max_connections);
   auto loaded = std::make_shared<const Registry>();
   if (options.run_handlers) {
     loaded = load_handlers(options.handlers);
@@ -263,11 +268,10 @@ int run_worker(const WorkerOptions& options) {
   const int runner_count = options.run_handlers ? static_cast<int>(options.runners) : 0;
   const WorkerDescription self{runner_count, static_cast<int>(options.batch),
                                options.serve_streams};
-  Listener listener(
-      {options.target, self, log, give_up, options.presence.channels.empty() ? nullptr : &presence},
-      events, outbox);
+  Listener listener({options.target, self, log, give_up,
+                     options.server.presence.channels.empty() ? nullptr : &presence},
+                    events, outbox);
 
-  std::uint16_t port = 0;
   if (options.serve_streams) {
     sse::HubOptions hub_options;
     hub_options.log_bytes = options.log_bytes;
@@ -280,28 +284,25 @@ int run_worker(const WorkerOptions& options) {
     const auto worker_id = [&listener] { return listener.worker_id(); };
     api.emplace(
         options.target, [&listener] { return listener.healthy(); }, worker_id);
-    sse::ServerOptions server_options;
-    server_options.host = options.host;
-    server_options.port = options.port;
-    server_options.retry = options.retry_hint;
-    server_options.heartbeat = options.heartbeat;
-    server_options.replay_bytes = options.replay_bytes;
-    server_options.coalesce = options.coalesce;
-    server_options.max_connections = options.max_connections;
-    server_options.channels_per_connection = options.channels_per_connection;
-    server_options.max_subscribers_per_channel = options.max_subscribers_per_channel;
-    server_options.presence = options.presence;
+    sse::ServerOptions server_options = options.server;
     server_options.access = access_options(options, keys);
     if (keys)
       reloads.add("keys", [&options, keys] {
         keys->replace(read_auth_keys(options.auth_keys));
         return std::to_string(options.auth_keys.size());
       });
+    if (options.tls.given()) {
+      server_options.tls = load_tls(options.tls);
+      reloads.add("certificates", [&options, &server] {
+        server->use_tls(load_tls(options.tls));
+        return std::string();
+      });
+    }
     if (options.access_log)
       server_options.access_log = [&journal](const sse::AccessRecord& record) {
         journal.write(line_of(record));
       };
-    server.emplace(server_options, *hub, *replay);
+    server.emplace(std::move(server_options), *hub, *replay);
     api->add_routes(*server);
     metrics.emplace(MetricsPageOptions{options.target});
     metrics->add_route(*server);
@@ -315,7 +316,6 @@ int run_worker(const WorkerOptions& options) {
     } catch (const std::system_error& error) {
       throw ConfigurationError(std::string("--listen: ") + error.what());
     }
-    port = server->port();
   }
   listener.start();
   if (feed) feed->start();
@@ -406,7 +406,7 @@ int run_worker(const WorkerOptions& options) {
   if (replay) counted.replay = &*replay;
   if (api) counted.api = &*api;
   counted.connections = options.target.counters.get();
-  counted.max_connections = options.max_connections;
+  counted.max_connections = options.server.max_connections;
   counted.journal = &journal;
   if (metrics) metrics->start([&counted](MetricFamilies& families) { collect(counted, families); });
   // Before anything that is counted goes, however this ends.
@@ -415,9 +415,12 @@ int run_worker(const WorkerOptions& options) {
   };
   const std::unique_ptr<void, decltype(stop_metrics)> scraped(&counted, stop_metrics);
 
-  if (!options.port_file.empty() && server) write_port_file(options.port_file, port);
-  if (server) spdlog::info("listening on http://{}:{}", options.host, port);
-  if (options.ready) options.ready(port);
+  if (!options.port_file.empty() && server) write_port_file(options.port_file, server->port());
+  std::vector<sse::Endpoint> listening;
+  if (server) listening = server->endpoints();
+  for (const sse::Endpoint& endpoint : listening)
+    spdlog::info("listening on {}", shown(endpoint, options.tls.given()));
+  if (options.ready) options.ready(listening);
 
   const int signal = wait_for_stop_signal(reloads, reason);
   const std::string why = reason.text().value_or(signal == SIGTERM ? "SIGTERM" : "SIGINT");

@@ -19,8 +19,10 @@
 #include "processor/pg_connection.hpp"
 #include "processor/retention.hpp"
 #include "processor/retry_policy.hpp"
+#include "processor/tls_files.hpp"
 #include "sse/latest.hpp"
 #include "sse/presence.hpp"
+#include "sse/server.hpp"
 
 namespace spillway {
 
@@ -35,8 +37,6 @@ struct WorkerOptions {
   bool run_handlers = true;           // --roles worker
   bool serve_streams = true;          // --roles sse
   std::vector<std::string> handlers;  // directories and shared libraries
-  std::string host = "127.0.0.1";
-  std::uint16_t port = 8080;
   std::string port_file;
   bool insecure = false;  // listen on other than loopback addresses without keys
   // Who may, see docs/security.md. Checked already, but for the files of the keys.
@@ -71,20 +71,15 @@ struct WorkerOptions {
   };
   std::optional<Previous> previous;
   std::chrono::milliseconds connect_timeout{10'000};
-  std::size_t log_bytes = 64u << 20;      // frames kept in memory
-  sse::LatestOptions latest;              // channels of which a late joiner gets the newest frame
-  std::chrono::milliseconds coalesce{0};  // a busy channel wakes its readers once in this time
+  std::size_t log_bytes = 64u << 20;  // frames kept in memory
+  sse::LatestOptions latest;          // channels of which a late joiner gets the newest frame
   RetentionOptions retention;
-  std::size_t replay_bytes = 64u << 20;  // pages of the database that streams hold
-  std::size_t max_connections = 20'000;
-  std::size_t channels_per_connection = 100;
-  std::size_t max_subscribers_per_channel = 0;  // 0: no such limit
-  sse::PresenceOptions presence{{}, std::chrono::seconds(5), true};
-  std::chrono::milliseconds retry_hint{2000};  // the streams' `retry:`
-  std::chrono::seconds heartbeat{15};
+  sse::ServerOptions server;
+  TlsFiles tls;
+  // Called once everything runs, with the ports that were got; nothing: no server.
+  std::function<void(const std::vector<sse::Endpoint>& listening)> ready;
   JournalOptions log;
   bool access_log = false;
-  std::function<void(std::uint16_t port)> ready;  // called once everything runs; port 0: no server
 };
 
 // So that signals reach the worker's wait and nothing else; threads started later inherit it.
@@ -96,6 +91,9 @@ int run_worker(const WorkerOptions& options);
 
 // Waits for a database that is starting or away, then throws ConnectionLost.
 void wait_for_database(const PgTarget& target, std::chrono::milliseconds most);
+
+// "http://127.0.0.1:8080", "unix:/run/spillway.sock".
+[[nodiscard]] std::string shown(const sse::Endpoint& endpoint, bool encrypted);
 
 [[nodiscard]] bool is_loopback(const std::string& host);
 

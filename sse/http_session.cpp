@@ -39,12 +39,18 @@ Seconds now_on_the_wall() {
 
 }  // namespace
 
+bool is_counted(const ServerOptions& options, const Peer& client) {
+  const bool local = client.is_unix() || client.address()->is_loopback();
+  return (!local || options.count_local_addresses) && !options.proxies.trusts(client);
+}
+
 HttpSession::HttpSession(HttpService& service, Connection connection, ConnectionSlot slot)
     : service_(service),
       connection_(std::move(connection)),
       slot_(std::move(slot)),
       timeout_(service.shard.context()),
-      answered_(service.shard.context()) {
+      answered_(service.shard.context()),
+      header_time_(service.options.header_timeout) {
   service_.sessions.push_back(*this);
   service_.shard.add_child();
 }
@@ -80,14 +86,35 @@ void HttpSession::answer(std::uint64_t request, HttpResponse response) {
 }
 
 asio::awaitable<void> HttpSession::run() {
-  for (;;) {
-    const Next next = co_await serve_one();
+  Next next = connection_.encrypted() ? co_await begin_tls() : Next::request;
+  while (next == Next::request) {
+    next = co_await serve_one();
     if (next == Next::gone || aborted_) break;
     if (next == Next::linger) co_await linger();
     if (next != Next::request || finishing_) break;
   }
   disarm();
   connection_.close();
+}
+
+asio::awaitable<HttpSession::Next> HttpSession::begin_tls() {
+  const auto begin = std::chrono::steady_clock::now();
+  auto result = Connection::Handshake::again;
+  arm(header_time_);
+  while (result == Connection::Handshake::again && !timed_out_ && !aborted_)
+    result = co_await connection_.handshake();
+  disarm();
+  if (aborted_) co_return Next::gone;
+  if (result == Connection::Handshake::plain_http) {
+    const std::string bytes = to_bytes(
+        error_response(400, "this port speaks TLS; write https:// in front of it"), false, false);
+    co_await write(bytes);
+    co_await linger();
+  }
+  if (result != Connection::Handshake::done) co_return Next::close;
+  const auto took = std::chrono::steady_clock::now() - begin;
+  header_time_ -= std::chrono::duration_cast<milliseconds>(took);
+  co_return Next::request;
 }
 
 asio::awaitable<HttpSession::Next> HttpSession::serve_one() {
@@ -101,7 +128,7 @@ asio::awaitable<HttpSession::Next> HttpSession::serve_one() {
   cors_.clear();
   subject_.clear();
   idle_ = buffer_.size() == 0;
-  arm(options.header_timeout);
+  arm(std::exchange(header_time_, options.header_timeout));
   const error_code error = co_await read(false);
   disarm();
   if (options.access_log) began_ = std::chrono::steady_clock::now();
@@ -109,6 +136,7 @@ asio::awaitable<HttpSession::Next> HttpSession::serve_one() {
   idle_ = false;
 
   head_ = read_request_head(parser_->get());
+  look_who_asks();
   if (!head_.ambiguous.empty()) {
     const std::string wrong = "more than one " + std::string(head_.ambiguous) + "; send one";
     co_return co_await reply(error_response(400, wrong), Next::linger);
@@ -144,14 +172,19 @@ asio::awaitable<HttpSession::Next> HttpSession::serve_stream() {
     report(200, 0);
     co_return Next::close;
   }
+  if (is_counted(service_.options, client_)) slot_.count_for(client_);
   Shard& shard = service_.shard;
   shard.look();
-  if (!shard.serving() || over_limit()) {
+  const auto limit = over_limit();
+  if (!shard.serving() || limit) {
     std::string why = "this server is starting or stopping";
-    if (over_limit())
+    if (limit == Refusal::connections)
       why = "this server has its limit of " + std::to_string(service_.options.max_connections) +
             " connections";
-    co_return co_await send_away(over_limit() ? Refusal::connections : Refusal::not_ready, why);
+    if (limit == Refusal::address)
+      why = "this address has its limit of " +
+            std::to_string(service_.options.max_connections_per_address) + " connections";
+    co_return co_await send_away(limit.value_or(Refusal::not_ready), why);
   }
   Caller& caller = std::get<Caller>(admitted);
   auto channels = std::get<Channels>(std::move(address));
@@ -174,6 +207,8 @@ asio::awaitable<HttpSession::Next> HttpSession::serve_stream() {
     wanted.record = std::make_unique<AccessRecord>(record(200));
     wanted.record->subject = wanted.subject;
   }
+  connection_.forget_buffered();
+  connection_.speak_for(client_);
   shard.open(std::move(connection_), std::move(slot_), std::move(wanted));
   co_return Next::gone;
 }
@@ -187,8 +222,15 @@ asio::awaitable<HttpSession::Next> HttpSession::send_away(Refusal refusal, std::
   co_return Next::linger;
 }
 
-bool HttpSession::over_limit() const {
-  return slot_.order() > service_.options.max_connections;
+// For a proxy's connection each request says anew whose it is.
+void HttpSession::look_who_asks() {
+  client_ = service_.options.proxies.client(connection_.peer(), head_.forwarded_for);
+}
+
+std::optional<Refusal> HttpSession::over_limit() const {
+  if (slot_.order() > service_.options.max_connections) return Refusal::connections;
+  if (slot_.client_order() > service_.options.max_connections_per_address) return Refusal::address;
+  return std::nullopt;
 }
 
 // --- plain routes ---
@@ -317,7 +359,7 @@ asio::awaitable<HttpSession::Next> HttpSession::reply(const HttpResponse& respon
 
 AccessRecord HttpSession::record(unsigned status) const {
   AccessRecord record;
-  record.client = connection_.peer().text();
+  record.client = client_.text();
   record.method = head_.method;
   if (!head_.method.empty()) record.target = head_.redacted_target();
   record.subject = subject_;

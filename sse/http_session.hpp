@@ -21,6 +21,7 @@
 #include "sse/access.hpp"
 #include "sse/connection.hpp"
 #include "sse/connection_slot.hpp"
+#include "sse/counters.hpp"
 #include "sse/request_head.hpp"
 #include "sse/router.hpp"
 #include "sse/server.hpp"
@@ -30,6 +31,10 @@
 namespace spillway::sse {
 
 struct HttpService;
+
+// Whether the limit per address is for this one.
+[[nodiscard]] bool is_counted(const ServerOptions& options, const Peer& client);
+
 using SessionHook = boost::intrusive::list_base_hook<AutoUnlink>;
 
 class HttpSession : public SessionHook, public std::enable_shared_from_this<HttpSession> {
@@ -50,6 +55,7 @@ class HttpSession : public SessionHook, public std::enable_shared_from_this<Http
   enum class Next { request, close, linger, gone };
 
   asio::awaitable<void> run();
+  asio::awaitable<Next> begin_tls();
   asio::awaitable<Next> serve_one();
   asio::awaitable<Next> serve_stream();
   asio::awaitable<Next> serve_route();
@@ -63,7 +69,8 @@ class HttpSession : public SessionHook, public std::enable_shared_from_this<Http
   asio::awaitable<bool> write(std::string_view bytes);
   asio::awaitable<void> linger();
 
-  [[nodiscard]] bool over_limit() const;
+  void look_who_asks();
+  [[nodiscard]] std::optional<Refusal> over_limit() const;
   [[nodiscard]] AccessRecord record(unsigned status) const;
   // To the access log, if there is one. `end`: why a stream was turned away.
   void report(unsigned status, std::size_t bytes, std::string_view end = {});
@@ -80,10 +87,12 @@ class HttpSession : public SessionHook, public std::enable_shared_from_this<Http
   asio::steady_timer timeout_;
   asio::steady_timer answered_;  // never expires; cancelled when there is an answer
   std::optional<HttpResponse> response_;
+  Peer client_;                                  // for whom the request in hand was sent
   std::string subject_;                          // of the request in hand, by its token
   std::chrono::steady_clock::time_point began_;  // it; only with an access log
   std::uint64_t request_ = 0;                    // number of the request in hand
   std::uint64_t armed_ = 0;                      // which use of timeout_ is meant
+  std::chrono::milliseconds header_time_;  // what is left of it; the handshake takes from it too
   bool timed_out_ = false;
   bool idle_ = true;  // no byte of the next request is here
   bool finishing_ = false;

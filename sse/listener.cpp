@@ -1,11 +1,13 @@
 #include "sse/listener.hpp"
 
+#include <netinet/in.h>
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <boost/asio/ip/tcp.hpp>
 #include <cerrno>
 #include <chrono>
-#include <string_view>
+#include <cstring>
 #include <system_error>
 #include <utility>
 #include <vector>
@@ -19,49 +21,73 @@ constexpr int kAcceptsPerWake = 64;
 constexpr int kBacklog = 4096;  // the kernel cuts it to what it allows
 constexpr std::chrono::milliseconds kPause{100};
 
-[[noreturn]] void fail(const error_code& error, const std::string& host, std::uint16_t port) {
-  const bool v6 = host.find(':') != std::string::npos;
-  throw std::system_error(
-      std::error_code(error),
-      "cannot listen on " + (v6 ? "[" + host + "]" : host) + ":" + std::to_string(port));
+[[noreturn]] void fail(const error_code& error, const Endpoint& endpoint) {
+  throw std::system_error(std::error_code(error), "cannot listen on " + endpoint.text());
 }
 
-std::vector<tcp::endpoint> endpoints_of(asio::io_context& context, std::string host,
-                                        std::uint16_t port) {
-  if (host.size() > 2 && host.front() == '[' && host.back() == ']')
-    host = host.substr(1, host.size() - 2);
+std::vector<tcp::endpoint> addresses_of(asio::io_context& context, const Endpoint& endpoint) {
   error_code error;
-  if (const auto address = asio::ip::make_address(host, error); !error)
-    return {tcp::endpoint(address, port)};
+  if (const auto address = asio::ip::make_address(endpoint.host, error); !error)
+    return {tcp::endpoint(address, endpoint.port)};
   tcp::resolver resolver(context);
-  const auto found = resolver.resolve(host, std::to_string(port), tcp::resolver::passive, error);
-  if (error) fail(error, host, port);
-  std::vector<tcp::endpoint> endpoints;
-  for (const auto& entry : found) endpoints.push_back(entry.endpoint());
+  const auto found =
+      resolver.resolve(endpoint.host, std::to_string(endpoint.port), tcp::resolver::passive, error);
+  if (error) fail(error, endpoint);
+  std::vector<tcp::endpoint> addresses;
+  for (const auto& entry : found) addresses.push_back(entry.endpoint());
   // `localhost` is both; clients try the other family by themselves, scripts write 127.0.0.1.
-  std::stable_partition(endpoints.begin(), endpoints.end(),
+  std::stable_partition(addresses.begin(), addresses.end(),
                         [](const tcp::endpoint& e) { return e.address().is_v4(); });
-  return endpoints;
+  return addresses;
+}
+
+std::uint16_t port_of(int socket) {
+  sockaddr_storage bound{};
+  socklen_t length = sizeof bound;
+  if (::getsockname(socket, reinterpret_cast<sockaddr*>(&bound), &length) != 0) return 0;
+  // The port is at the same place in both.
+  sockaddr_in in{};
+  std::memcpy(&in, &bound, sizeof in);
+  return ntohs(in.sin_port);
 }
 
 }  // namespace
 
-Listener::Listener(asio::io_context& context, const std::string& host, std::uint16_t port,
+Listener::Listener(asio::io_context& context, const Endpoint& endpoint,
                    std::function<void(int, const Peer&)> accepted)
-    : acceptor_(context), pause_(context), accepted_(std::move(accepted)) {
+    : endpoint_(endpoint), acceptor_(context), pause_(context), accepted_(std::move(accepted)) {
+  if (endpoint_.is_unix()) {
+    bind_file();
+  } else {
+    bind_address();
+  }
+}
+
+void Listener::bind_address() {
+  if (endpoint_.host.size() > 2 && endpoint_.host.front() == '[' && endpoint_.host.back() == ']')
+    endpoint_.host = endpoint_.host.substr(1, endpoint_.host.size() - 2);
+  auto& context = static_cast<asio::io_context&>(acceptor_.get_executor().context());
   error_code error;
-  for (const tcp::endpoint& endpoint : endpoints_of(context, host, port)) {
+  for (const tcp::endpoint& address : addresses_of(context, endpoint_)) {
     error_code ignored;
     acceptor_.close(ignored);
-    acceptor_.open(endpoint.protocol(), error);
+    acceptor_.open(address.protocol(), error);
     if (!error) acceptor_.set_option(Acceptor::reuse_address(true), error);
-    if (!error) acceptor_.bind(endpoint, error);
+    if (!error) acceptor_.bind(address, error);
     if (!error) acceptor_.listen(kBacklog, error);
     if (!error) acceptor_.non_blocking(true, error);
     if (!error) break;
   }
-  if (error) fail(error, host, port);
-  port_ = acceptor_.local_endpoint().port();
+  if (error) fail(error, endpoint_);
+  endpoint_.port = port_of(acceptor_.native_handle());
+}
+
+void Listener::bind_file() {
+  error_code error;
+  acceptor_.open({AF_UNIX, 0}, error);
+  if (!error) acceptor_.non_blocking(true, error);
+  if (error) fail(error, endpoint_);
+  file_.emplace(acceptor_.native_handle(), endpoint_.path, endpoint_.mode);
 }
 
 void Listener::close() {
@@ -69,6 +95,7 @@ void Listener::close() {
   accept_waiting();  // closing would reset those that were let in by the kernel already
   error_code ignored;
   acceptor_.close(ignored);
+  file_.reset();
   pause_.cancel();
 }
 

@@ -1,42 +1,50 @@
-// Listens on one address and hands out accepted sockets, on the thread of the context it is given.
+// Listens on one endpoint and hands out accepted sockets, on the thread of the context it is given.
 // Survives running out of file descriptors: it pauses and goes on.
 //
-// The constructor binds and throws std::system_error naming the address; the rest belongs to the
+// The constructor binds and throws std::system_error naming the endpoint; the rest belongs to the
 // context's thread. `accepted` takes the descriptor over.
 #pragma once
 
-#include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/basic_socket_acceptor.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 
+#include "sse/endpoint.hpp"
 #include "sse/net.hpp"
 #include "sse/peer.hpp"
+#include "sse/unix_socket.hpp"
 
 namespace spillway::sse {
 
 class Listener {
  public:
-  Listener(asio::io_context& context, const std::string& host, std::uint16_t port,
+  Listener(asio::io_context& context, const Endpoint& endpoint,
            std::function<void(int, const Peer&)> accepted);
 
-  [[nodiscard]] std::uint16_t port() const { return port_; }
+  // With the port that it has got.
+  [[nodiscard]] const Endpoint& endpoint() const { return endpoint_; }
   void start() { wait(); }
   void close();
 
  private:
-  using Acceptor = asio::basic_socket_acceptor<asio::ip::tcp, asio::io_context::executor_type>;
+  using Acceptor =
+      asio::basic_socket_acceptor<asio::generic::stream_protocol, asio::io_context::executor_type>;
 
+  void bind_address();
+  void bind_file();
   void wait();
   void accept_some();
   bool accept_waiting();
   void pause();
 
+  Endpoint endpoint_;
   Acceptor acceptor_;
+  std::optional<UnixSocketFile> file_;
   asio::steady_timer pause_;
   std::function<void(int, const Peer&)> accepted_;
-  std::uint16_t port_ = 0;
   bool closed_ = false;
 };
 

@@ -4,6 +4,8 @@
 #include <netinet/tcp.h>
 #include <sys/socket.h>
 
+#include <algorithm>
+
 namespace spillway::sse {
 namespace {
 
@@ -31,6 +33,12 @@ void set_stream_options(int socket, std::chrono::milliseconds blocked_timeout) n
   set(socket, SOL_SOCKET, SO_SNDBUF, kSendBuffer);
   set(socket, IPPROTO_TCP, TCP_NOTSENT_LOWAT, kUnsentBytes);
   set(socket, IPPROTO_TCP, TCP_USER_TIMEOUT, static_cast<int>(blocked_timeout.count()));
+  // With nothing to send (a heartbeat longer than that) the kernel asks whether the peer still is:
+  // half of the time in silence, then three times.
+  const auto seconds = static_cast<int>(blocked_timeout.count() / 1000);
+  set(socket, IPPROTO_TCP, TCP_KEEPIDLE, std::max(1, seconds / 2));
+  set(socket, IPPROTO_TCP, TCP_KEEPINTVL, std::max(1, seconds / 6));
+  set(socket, IPPROTO_TCP, TCP_KEEPCNT, 3);
   set(socket, SOL_SOCKET, SO_KEEPALIVE, 1);
 }
 

@@ -19,6 +19,7 @@ namespace {
 // Connections over the limit are let in to be told to come back, and to reach plain routes such as
 // a health check; but not without end.
 constexpr std::size_t kReserve = 256;
+constexpr std::size_t kReservePerAddress = 16;
 
 // An accepted connection on its way to its shard.
 struct Accepted {
@@ -32,6 +33,7 @@ struct Accepted {
   int fd;
   Peer peer;
   ConnectionSlot slot;
+  std::shared_ptr<const TlsContext> tls;
 };
 
 }  // namespace
@@ -42,7 +44,7 @@ struct Server::Impl {
         hub(h),
         replay(r),
         subscribers(options.max_subscribers_per_channel),
-        connections(std::make_shared<ConnectionSlot::Count>(0)) {
+        connections(std::make_shared<ConnectionCounts>()) {
     if (options.presence.channels.empty()) return;
     presence = std::make_unique<Presence>(
         options.presence, [this](const std::shared_ptr<const std::vector<PresenceNews>>& news) {
@@ -62,12 +64,13 @@ struct Server::Impl {
   Router router;
   Subscribers subscribers;
   std::unique_ptr<Presence> presence;  // may be null
-  const std::shared_ptr<ConnectionSlot::Count> connections;
+  const std::shared_ptr<ConnectionCounts> connections;
   std::vector<std::unique_ptr<HttpService>> services;  // one for each shard
-  std::unique_ptr<Listener> listener;                  // on the first shard's thread
+  std::vector<std::unique_ptr<Listener>> listeners;    // on the first shard's thread
   std::size_t next = 0;                                // that thread's: whose turn it is
   Count accepted_count;                                // that thread writes
-  std::uint16_t port = 0;
+  std::shared_ptr<const TlsContext> tls;               // that thread's, once it runs
+  std::vector<Endpoint> endpoints;
   bool running = false;
 };
 
@@ -97,10 +100,13 @@ void Server::Impl::accepted(int fd, const Peer& peer) {
   accepted_count.add();
   // Shared, because a task has to be copyable.
   auto connection = std::make_shared<Accepted>(fd, peer, ConnectionSlot(connections));
-  if (connection->slot.order() > options.max_connections + kReserve) {
+  if (is_counted(options, peer)) connection->slot.count_for(peer);
+  if (connection->slot.order() > options.max_connections + kReserve ||
+      connection->slot.client_order() > options.max_connections_per_address + kReservePerAddress) {
     hub.shards.front()->count().refusals.add(Refusal::reserve);  // this thread's
     return;
   }
+  if (!peer.is_unix()) connection->tls = tls;
   HttpService& service = *services[next++ % services.size()];
   service.shard.post([this, &service, connection] { begin_session(service, *connection); });
 }
@@ -108,7 +114,8 @@ void Server::Impl::accepted(int fd, const Peer& peer) {
 void Server::Impl::begin_session(HttpService& service, Accepted& connection) {
   if (service.shard.finishing()) return;
   error_code error;
-  Connection client(service.shard.context(), connection.fd, connection.peer, error);
+  Connection client(service.shard.context(), connection.fd, connection.peer, connection.tls.get(),
+                    error);
   if (error) return;
   connection.fd = -1;
   std::make_shared<HttpSession>(service, std::move(client), std::move(connection.slot))->start();
@@ -128,18 +135,36 @@ void Server::route(std::string method, std::string path, Right right, RouteHandl
 void Server::start() {
   if (impl_->running) throw std::logic_error("the server is running already");
   auto& shards = impl_->hub.shards;
-  impl_->listener = std::make_unique<Listener>(
-      shards.front()->context(), impl_->options.host, impl_->options.port,
-      [impl = impl_.get()](int fd, const Peer& peer) { impl->accepted(fd, peer); });
-  impl_->port = impl_->listener->port();
+  std::vector<std::unique_ptr<Listener>> listeners;
+  for (const Endpoint& endpoint : impl_->options.listen)
+    listeners.push_back(std::make_unique<Listener>(
+        shards.front()->context(), endpoint,
+        [impl = impl_.get()](int fd, const Peer& peer) { impl->accepted(fd, peer); }));
+  impl_->listeners = std::move(listeners);  // all of them, or none
+  impl_->endpoints.clear();
+  for (const auto& listener : impl_->listeners) impl_->endpoints.push_back(listener->endpoint());
+  impl_->tls = impl_->options.tls;
   impl_->running = true;
   for (const auto& shard : shards) impl_->start_shard(*shard);
   if (impl_->presence) impl_->presence->start();
-  shards.front()->post([listener = impl_->listener.get()] { listener->start(); });
+  shards.front()->post([impl = impl_.get()] {
+    for (const auto& listener : impl->listeners) listener->start();
+  });
+}
+
+void Server::use_tls(std::shared_ptr<const TlsContext> tls) {
+  impl_->hub.shards.front()->post(
+      [impl = impl_.get(), tls = std::move(tls)]() mutable { impl->tls = std::move(tls); });
+}
+
+std::vector<Endpoint> Server::endpoints() const {
+  return impl_->endpoints;
 }
 
 std::uint16_t Server::port() const {
-  return impl_->port;
+  for (const Endpoint& endpoint : impl_->endpoints)
+    if (!endpoint.is_unix()) return endpoint.port;
+  return 0;
 }
 
 std::size_t Server::streams() const {
@@ -160,7 +185,9 @@ ServerCounters Server::counters() const {
 
 void Server::stop_accepting() {
   if (!impl_->running) return;
-  impl_->hub.shards.front()->post([listener = impl_->listener.get()] { listener->close(); });
+  impl_->hub.shards.front()->post([impl = impl_.get()] {
+    for (const auto& listener : impl->listeners) listener->close();
+  });
 }
 
 Presence* Server::presence() {
@@ -179,7 +206,7 @@ void Server::stop(std::chrono::milliseconds deadline) {
   for (const auto& shard : shards)
     shard->finish(deadline, impl_->options.closed_per_second / shards.size());
   for (const auto& shard : shards) shard->join();
-  impl_->listener.reset();
+  impl_->listeners.clear();
   impl_->services.clear();
 }
 

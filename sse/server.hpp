@@ -5,12 +5,14 @@
 // A client that closes only its sending side goes on receiving; it is sent a comment at once, so
 // that one that is gone altogether shows. Over max_connections a stream is answered with 200,
 // `retry:` and close, while plain routes are served from a small reserve, one answer for each
-// connection.
+// connection; over max_connections_per_address likewise. A client's address is its connection's, or
+// what a trusted proxy says in X-Forwarded-For; the latter is counted when a stream is asked for,
+// since a proxy's connection may serve many clients.
 //
 // start(), stop() and the destructor belong to one thread; stop() blocks, may be called twice and
 // has a deadline. Route handlers run on a shard's thread and must not block: they answer through
 // `respond`, which may be called from any thread, once, also after the client has gone.
-// Errors: start() throws std::system_error when the address cannot be bound.
+// Errors: start() throws std::system_error when an endpoint cannot be bound.
 #pragma once
 
 #include <chrono>
@@ -25,10 +27,13 @@
 #include "sse/access_options.hpp"
 #include "sse/access_record.hpp"
 #include "sse/counters.hpp"
+#include "sse/endpoint.hpp"
 #include "sse/hub.hpp"
 #include "sse/presence.hpp"
 #include "sse/replay_source.hpp"
 #include "sse/subscribers.hpp"
+#include "sse/tls_context.hpp"
+#include "sse/trusted_proxies.hpp"
 
 namespace spillway::sse {
 
@@ -58,8 +63,7 @@ using Respond = std::function<void(HttpResponse)>;
 using RouteHandler = std::function<void(HttpRequest, Respond)>;
 
 struct ServerOptions {
-  std::string host = "127.0.0.1";
-  std::uint16_t port = 8080;                   // 0: any free one
+  std::vector<Endpoint> listen{{}};
   std::chrono::milliseconds retry{2000};       // the `retry:` that streams open with
   std::chrono::milliseconds heartbeat{15000};  // a comment after this long without traffic
   // From accept, or the last answer, to a whole header.
@@ -76,9 +80,16 @@ struct ServerOptions {
   // larger), and all pages that are in memory; whoever finds no room waits for his turn.
   std::size_t page_bytes = 256u << 10;
   std::size_t replay_bytes = 64u << 20;
-  std::size_t max_connections = 20000;        // in all; over it: 200, retry, close
-  std::size_t closed_per_second = 2000;       // streams that stop() closes, as long as it has time
-  std::size_t channels_per_connection = 100;  // over it: 400
+  std::size_t max_connections = 20000;   // in all; over it: 200, retry, close
+  std::size_t closed_per_second = 2000;  // streams that stop() closes, as long as it has time
+  // Of one address (IPv6: of one /64). This machine's own are not counted unless it says so: local
+  // proxies and tools would be one client.
+  std::size_t max_connections_per_address = 1000;
+  bool count_local_addresses = false;
+  TrustedProxies proxies;  // who may say for whom he asks
+  // TCP is encrypted with it, Unix sockets never are; none: neither is.
+  std::shared_ptr<const TlsContext> tls;
+  std::size_t channels_per_connection = 100;    // over it: 400
   std::size_t max_subscribers_per_channel = 0;  // over it: 200, retry, close; 0: no such limit
   PresenceOptions presence;                     // no channels: none
   AccessLog access_log;  // hears of each request, and of each stream at its end; may be empty
@@ -97,7 +108,12 @@ class Server {
   void route(std::string method, std::string path, Right right, RouteHandler handler);
 
   void start();
-  [[nodiscard]] std::uint16_t port() const;
+  // From here on new connections get this one. Any thread, while it runs.
+  void use_tls(std::shared_ptr<const TlsContext> tls);
+
+  // Where it listens, in the order of the options, with the ports that it has got.
+  [[nodiscard]] std::vector<Endpoint> endpoints() const;
+  [[nodiscard]] std::uint16_t port() const;       // of the first that is TCP; 0: none is
   [[nodiscard]] std::size_t streams() const;      // open streams, for status
   [[nodiscard]] ServerCounters counters() const;  // any thread, after start()
   // Who listens; lives as long as the server.

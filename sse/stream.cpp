@@ -403,6 +403,7 @@ Stream::Result Stream::serve() {
     if (!behind_ && out.committed() != Clock::time_point{}) shard_.delivered(out.committed());
     behind_ = !whole || connection_.unsent();
     if (connection_.unsent()) {
+      count.deferred.add();
       wait_writable();
       return Result::blocked;
     }

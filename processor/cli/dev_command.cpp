@@ -74,8 +74,8 @@ int dev(const Options& options) {
   write_logs_at_once(worker.log);
   worker.migrate = true;
   for (const auto& file : options.init) postgres.run_script(file);
-  worker.ready = [&](std::uint16_t port) {
-    std::cout << invitation(worker.host, port, postgres.url(), options.run.hint)
+  worker.ready = [&](const std::vector<sse::Endpoint>& listening) {
+    std::cout << invitation(listening, worker.tls.given(), postgres.url(), options.run.hint)
               << "DATABASE_URL=" << postgres.url() << std::endl;
   };
   if (const auto code = become_supervised(options.run, worker)) return *code;

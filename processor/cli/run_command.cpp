@@ -24,10 +24,11 @@ void add_run(CLI::App& app, Action& action) {
       WorkerOptions worker = options->run.worker_options(target);
       write_logs_at_once(worker.log);
       worker.migrate = options->migrate;
-      worker.ready = [options, host = worker.host,
-                      shown = hide_password(target.url)](std::uint16_t port) {
+      worker.ready = [options, shown = hide_password(target.url)](const auto& listening) {
         if (!options->run.hint.empty())
-          std::cout << invitation(host, port, shown, options->run.hint) << std::flush;
+          std::cout << invitation(listening, options->run.connections.tls_files().given(), shown,
+                                  options->run.hint)
+                    << std::flush;
       };
       if (const auto code = become_supervised(options->run, worker)) return *code;
       return run_worker(worker);

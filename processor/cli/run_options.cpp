@@ -42,8 +42,7 @@ void RunOptions::add_to(CLI::App& command) {
       ->delimiter(',')
       ->check(CLI::IsMember({"worker", "sse"}))
       ->capture_default_str();
-  command.add_option("--listen", listen, "HOST:PORT of the streams; port 0 takes any free one")
-      ->capture_default_str();
+  connections.add_to(command);
   command.add_option("--port-file", port_file, "Receives the port once the streams are served");
   command.add_flag("--insecure", insecure,
                    "Listen on other than loopback addresses without --auth-key");
@@ -148,9 +147,6 @@ void RunOptions::add_to(CLI::App& command) {
                   "Milliseconds in which the readers of a busy channel are woken once; 0 each time")
       ->check(CLI::Range(0, 10'000))
       ->capture_default_str();
-  command.add_option("--max-connections", max_connections, "Connections in all")
-      ->check(CLI::Range(1, 10000000))
-      ->capture_default_str();
   command
       .add_option("--max-channels-per-connection", channels_per_connection,
                   "Channels and patterns that one stream may name")
@@ -244,21 +240,8 @@ WorkerOptions RunOptions::worker_options(PgTarget target) const {
   options.serve_streams = std::find(roles.begin(), roles.end(), "sse") != roles.end();
   options.handlers = handlers;
 
-  const std::size_t colon = listen.rfind(':');
-  unsigned port = 0;
-  if (colon != std::string::npos) {
-    const char* end = listen.data() + listen.size();
-    const auto parsed = std::from_chars(listen.data() + colon + 1, end, port);
-    if (parsed.ec != std::errc{} || parsed.ptr != end) port = 65536;
-  }
-  if (colon == std::string::npos || colon == 0 || port > 65535)
-    throw ConfigurationError("--listen " + listen +
-                             ": write HOST:PORT, e.g. 127.0.0.1:8080 or [::1]:8080");
-  options.host = listen.substr(0, colon);
-  if (options.host.starts_with("[") && options.host.ends_with("]"))
-    options.host = options.host.substr(1, options.host.size() - 2);
-  options.port = static_cast<std::uint16_t>(port);
-
+  connections.apply(options.server);
+  options.tls = connections.tls_files();
   options.port_file = port_file;
   options.insecure = insecure;
   options.auth_keys = auth_keys;
@@ -302,24 +285,24 @@ WorkerOptions RunOptions::worker_options(PgTarget target) const {
                              ": 256M at least; write e.g. 512M or 2G");
   options.memory_limit = memory_limit;
   options.connect_timeout = parse_duration(connect_timeout, "--connect-timeout");
-  options.retry_hint = parse_duration(sse_retry, "--sse-retry");
-  options.heartbeat =
-      std::chrono::duration_cast<std::chrono::seconds>(parse_duration(heartbeat, "--heartbeat"));
-  if (options.heartbeat.count() < 1)
+  options.server.retry = parse_duration(sse_retry, "--sse-retry");
+  options.server.heartbeat = parse_duration(heartbeat, "--heartbeat");
+  if (options.server.heartbeat < std::chrono::seconds(1))
     throw ConfigurationError("--heartbeat " + heartbeat + ": 1s at least");
   options.log_bytes = log_megabytes << 20;
-  options.replay_bytes = replay_megabytes << 20;
+  options.server.replay_bytes = replay_megabytes << 20;
+  options.server.channels_per_connection = channels_per_connection;
+  options.server.max_subscribers_per_channel = subscribers_per_channel;
+  options.server.presence.channels = presence;
+  options.server.presence.others = true;
+  options.server.presence.leave_delay =
+      parse_duration(presence_leave_delay, "--presence-leave-delay");
   for (const std::string& pattern : latest) {
     if (const std::string problem = sse::problem_of_grant(pattern); !problem.empty())
       throw ConfigurationError("--latest \"" + pattern + "\" " + problem);
   }
   options.latest = {latest, latest_channels, latest_megabytes << 20};
-  options.coalesce = std::chrono::milliseconds(coalesce_ms);
-  options.max_connections = max_connections;
-  options.channels_per_connection = channels_per_connection;
-  options.max_subscribers_per_channel = subscribers_per_channel;
-  options.presence.channels = presence;
-  options.presence.leave_delay = parse_duration(presence_leave_delay, "--presence-leave-delay");
+  options.server.coalesce = std::chrono::milliseconds(coalesce_ms);
   for (const std::string& network : webhook_allow) {
     try {
       options.webhook_policy.allow(network);
@@ -353,22 +336,26 @@ std::optional<int> become_supervised(const RunOptions& run, WorkerOptions& worke
   if (supervision.previous)
     worker.previous = {supervision.previous->pid, describe(*supervision.previous)};
   // A free port stays the same one, so that clients find it again.
-  if (const std::uint16_t port = supervision.shared->port; port != 0) worker.port = port;
+  for (std::size_t i = 0; i < worker.server.listen.size(); ++i)
+    if (const std::uint16_t port = supervision.shared->ports[i]; port != 0)
+      worker.server.listen[i].port = port;
   worker.ready = [shared = supervision.shared, first = !supervision.previous.has_value(),
-                  ready = std::move(worker.ready)](std::uint16_t port) {
-    shared->port = port;
+                  ready = std::move(worker.ready)](const std::vector<sse::Endpoint>& listening) {
+    for (std::size_t i = 0; i < listening.size(); ++i)
+      if (!listening[i].is_unix()) shared->ports[i] = listening[i].port;
     shared->ready = true;
-    if (first && ready) ready(port);
+    if (first && ready) ready(listening);
   };
   return std::nullopt;
 }
 
-std::string invitation(const std::string& host, std::uint16_t port, const std::string& shown_url,
-                       const std::string& hint) {
+std::string invitation(const std::vector<sse::Endpoint>& listening, bool encrypted,
+                       const std::string& shown_url, const std::string& hint) {
   std::string text;
-  if (port != 0) {
-    const std::string shown_host = host.find(':') == std::string::npos ? host : "[" + host + "]";
-    text += "\nspillway is ready: http://" + shown_host + ":" + std::to_string(port) + "/\n";
+  for (const sse::Endpoint& endpoint : listening) {
+    text += "\nspillway is ready: ";
+    text += endpoint.is_unix() ? "curl -N --unix-socket " + endpoint.path + " http://localhost/\n"
+                               : shown(endpoint, encrypted) + "/\n";
   }
   if (!hint.empty())
     text += "\nPaste this into another terminal, and the page moves:\n\n  psql '" + shown_url +

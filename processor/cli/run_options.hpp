@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "processor/cli/connection_options.hpp"
 #include "processor/worker.hpp"
 
 namespace spillway::cli {
@@ -14,7 +15,6 @@ namespace spillway::cli {
 struct RunOptions {
   std::vector<std::string> handlers;
   std::vector<std::string> roles{"worker", "sse"};
-  std::string listen = "127.0.0.1:8080";
   std::string port_file;
   bool insecure = false;
   std::vector<std::string> auth_keys;
@@ -43,11 +43,11 @@ struct RunOptions {
   std::size_t latest_channels = 10'000;
   std::size_t latest_megabytes = 16;
   int coalesce_ms = 0;
-  std::size_t max_connections = 20000;
   std::size_t channels_per_connection = 100;
   std::size_t subscribers_per_channel = 0;
   std::vector<std::string> presence;
   std::string presence_leave_delay = "5s";
+  ConnectionOptions connections;
   std::vector<std::string> webhook_allow;
   std::string webhook_timeout = "30s";
   std::string webhook_connect_timeout = "5s";
@@ -75,8 +75,9 @@ struct RunOptions {
 // options.
 [[nodiscard]] std::optional<int> become_supervised(const RunOptions& run, WorkerOptions& worker);
 
-// What is printed once everything runs: the address, and a psql line that makes something happen.
-[[nodiscard]] std::string invitation(const std::string& host, std::uint16_t port,
+// What is printed once everything runs: where it can be reached, and a psql line that makes
+// something happen.
+[[nodiscard]] std::string invitation(const std::vector<sse::Endpoint>& listening, bool encrypted,
                                      const std::string& shown_url, const std::string& hint);
 
 }  // namespace spillway::cli

@@ -4,8 +4,10 @@
 // Call it before any thread exists, with the signals blocked (block_signals). One thread.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -39,7 +41,9 @@ class RestartDelay {
 // What the worker and its supervisor both see.
 struct SharedWithWorker {
   std::atomic<bool> ready{false};
-  std::atomic<std::uint16_t> port{0};  // that the worker listens on
+  static constexpr std::size_t kListeners = 16;
+  // That the worker listens on, one for each --listen; 0: not known, or a Unix socket.
+  std::array<std::atomic<std::uint16_t>, kListeners> ports{};
 };
 
 struct Supervision {

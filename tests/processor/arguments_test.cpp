@@ -48,7 +48,7 @@ TEST_F(ArgumentsTest, FlagsWinOverTheEnvironmentAndThatOverTheFile) {
   environment = {{"SPILLWAY_LISTEN", "127.0.0.1:2"}, {"SPILLWAY_BATCH", "20"}};
   parse({"run", "--listen", "127.0.0.1:1", "--config",
          file("listen = \"127.0.0.1:3\"\nbatch = 30\nrunners = 3\n")});
-  EXPECT_EQ(options.listen, "127.0.0.1:1");
+  EXPECT_EQ(options.connections.listen, std::vector<std::string>{"127.0.0.1:1"});
   EXPECT_EQ(options.batch, 20u);
   EXPECT_EQ(options.runners, 3u);
 }
@@ -139,13 +139,52 @@ TEST(ParseDuration, UnitsAndErrors) {
 }
 
 TEST(RunOptionsTest, AddressesAreReadOrExplained) {
+  EXPECT_EQ(parse_endpoint("[::1]:0").host, "::1");
+  EXPECT_EQ(parse_endpoint("[::1]:0").text(), "[::1]:0");
+  EXPECT_EQ(parse_endpoint("unix:/run/x.sock").path, "/run/x.sock");
+  EXPECT_TRUE(parse_endpoint("unix:x.sock").path.starts_with("/"));
+  for (const char* wrong : {"8080", ":8080", "host:", "host:99999", "host:x", "unix:"})
+    EXPECT_THROW(static_cast<void>(parse_endpoint(wrong)), ConfigurationError) << wrong;
+}
+
+TEST(RunOptionsTest, EachListenIsAnEndpoint) {
   RunOptions options;
-  options.listen = "[::1]:0";
-  EXPECT_EQ(options.worker_options({}).host, "::1");
-  for (const char* wrong : {"8080", ":8080", "host:", "host:99999", "host:x"}) {
-    options.listen = wrong;
-    EXPECT_THROW(static_cast<void>(options.worker_options({})), ConfigurationError) << wrong;
-  }
+  options.connections.listen = {"127.0.0.1:0", "unix:/run/x.sock", "[::1]:8080"};
+  options.connections.listen_mode = "0600";
+  const auto listen = options.worker_options({}).server.listen;
+  ASSERT_EQ(listen.size(), 3u);
+  EXPECT_EQ(listen[1].text(), "unix:/run/x.sock");
+  EXPECT_EQ(listen[1].mode, 0600u);
+  EXPECT_EQ(listen[2].port, 8080);
+}
+
+TEST(RunOptionsTest, WhatIsNoLimitIsExplained) {
+  const auto refused = [](auto change, const std::string& words) {
+    RunOptions options;
+    change(options.connections);
+    try {
+      static_cast<void>(options.worker_options({}));
+      ADD_FAILURE() << "taken: " << words;
+    } catch (const ConfigurationError& error) {
+      EXPECT_NE(std::string(error.what()).find(words), std::string::npos) << error.what();
+    }
+  };
+  using Options = ConnectionOptions;
+  refused([](Options& o) { o.listen_mode = "0999"; }, "--listen-mode 0999: write");
+  refused([](Options& o) { o.listen_mode = "rw"; }, "--listen-mode rw: write");
+  refused([](Options& o) { o.trusted_proxy = {"proxy"}; }, "10.1.0.0/16 or fd00::/8, or unix");
+  refused([](Options& o) { o.header_timeout = "1ms"; }, "--header-timeout 1ms: write 100ms");
+  refused([](Options& o) { o.body_timeout = "2h"; }, "--body-timeout 2h: write 100ms to 1h");
+  refused([](Options& o) { o.blocked_timeout = "0"; }, "--blocked-timeout 0: write 1s to 1h");
+  refused([](Options& o) { o.listen.assign(17, "127.0.0.1:0"); }, "--listen: write 1 to 16");
+}
+
+TEST(RunOptionsTest, ThisMachineIsCountedOnlyWhenTheLimitIsGiven) {
+  RunOptions options;
+  EXPECT_FALSE(options.worker_options({}).server.count_local_addresses);
+  options.connections.max_connections_per_address = 7;
+  EXPECT_TRUE(options.worker_options({}).server.count_local_addresses);
+  EXPECT_EQ(options.worker_options({}).server.max_connections_per_address, 7u);
 }
 
 TEST(ShellQuoted, IsSafeInDoubleQuotes) {

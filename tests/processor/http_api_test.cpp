@@ -19,7 +19,7 @@ using test::HttpAnswer;
 class HttpApiTest : public testing::Test {
  protected:
   HttpApiTest() {
-    options.port = 0;
+    options.listen.front().port = 0;
     server.emplace(options, hub, replay);
     api.add_routes(*server);
     server->start();

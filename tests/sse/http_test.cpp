@@ -440,7 +440,7 @@ TEST(Server, StopClosesTheRestAtItsDeadline) {
 TEST(Server, AnAddressInUseIsAnErrorThatNamesIt) {
   Site site;
   ServerOptions options;
-  options.port = site.port();
+  options.listen.front().port = site.port();
   Server second(options, site.hub, site.source);
   try {
     second.start();
@@ -455,13 +455,13 @@ TEST(Server, AnAddressInUseIsAnErrorThatNamesIt) {
 TEST(Server, ListensOnNamesAndBothFamilies) {
   for (const char* host : {"localhost", "127.0.0.1", "0.0.0.0", "::"}) {
     ServerOptions options;
-    options.host = host;
+    options.listen.front().host = host;
     Site site(options);
     Client client = site.open("/sse/A/1");
     EXPECT_TRUE(client.read_until("connected")) << host;
   }
   ServerOptions options;
-  options.host = "no.such.host.invalid";
+  options.listen.front().host = "no.such.host.invalid";
   EXPECT_THROW(Site{options}, std::system_error);
 }
 
@@ -470,7 +470,7 @@ TEST(Server, ASecondOneCanServeTheSameHub) {
   Hub hub({});
   hub.start({"e", 0, 0});
   ServerOptions options;
-  options.port = 0;
+  options.listen.front().port = 0;
   for (int i = 0; i < 3; ++i) {
     Server server(options, hub, source);
     server.start();

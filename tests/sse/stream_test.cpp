@@ -297,7 +297,7 @@ TEST(Stream, APageThatArrivesAfterServerAndHubHaveGoneIsDropped) {
     Hub hub({});
     hub.start({"e", 5, 0});
     ServerOptions options;
-    options.port = 0;
+    options.listen.front().port = 0;
     Server server(options, hub, source);
     server.start();
     Client client(server.port(), get("/sse/A/1", "Last-Event-ID: e-1\r\n"));

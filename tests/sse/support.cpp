@@ -4,6 +4,7 @@
 #include <netinet/in.h>
 #include <poll.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -24,6 +25,14 @@ bool matches(const std::string& wanted, const std::string& channel) {
   return wanted == channel;
 }
 
+sockaddr_in ip_address(const std::string& host, std::uint16_t port) {
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_port = htons(port);
+  ::inet_pton(AF_INET, host.c_str(), &address.sin_addr);
+  return address;
+}
+
 }  // namespace
 
 bool eventually(const std::function<bool()>& condition, milliseconds deadline) {
@@ -39,12 +48,37 @@ Client::Client(std::uint16_t port, int receive_buffer) {
   fd_ = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   if (receive_buffer > 0)
     ::setsockopt(fd_, SOL_SOCKET, SO_RCVBUF, &receive_buffer, sizeof receive_buffer);
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_port = htons(port);
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  if (::connect(fd_, reinterpret_cast<sockaddr*>(&address), sizeof address) != 0)
+  const sockaddr_in address = ip_address("127.0.0.1", port);
+  if (::connect(fd_, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
     throw std::runtime_error("cannot connect");
+}
+
+Client Client::from(const std::string& source, std::uint16_t port) {
+  Client client(Descriptor{::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)});
+  const sockaddr_in own = ip_address(source, 0);
+  const sockaddr_in address = ip_address("127.0.0.1", port);
+  if (::bind(client.fd_, reinterpret_cast<const sockaddr*>(&own), sizeof own) != 0 ||
+      ::connect(client.fd_, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
+    throw std::runtime_error("cannot connect from " + source);
+  return client;
+}
+
+Client Client::to(const std::string& host, std::uint16_t port) {
+  Client client(Descriptor{::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)});
+  const sockaddr_in address = ip_address(host, port);
+  if (::connect(client.fd_, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
+    throw std::runtime_error("cannot connect to " + host);
+  return client;
+}
+
+Client Client::to_unix(const std::string& path) {
+  Client client(Descriptor{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)});
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  path.copy(address.sun_path, sizeof address.sun_path - 1);
+  if (::connect(client.fd_, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
+    throw std::runtime_error("cannot connect to " + path);
+  return client;
 }
 
 Client::Client(Client&& other) noexcept
@@ -355,7 +389,7 @@ Site::Site(ServerOptions options, HubOptions hub_options, bool begin)
     : hub(hub_options),
       server(
           [&] {
-            options.port = 0;
+            for (Endpoint& endpoint : options.listen) endpoint.port = 0;
             return options;
           }(),
           hub, source) {

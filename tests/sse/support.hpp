@@ -27,11 +27,15 @@ inline constexpr milliseconds kPatience{10000};
 // Polls until it is true or the deadline has passed; returns whether it was.
 bool eventually(const std::function<bool()>& condition, milliseconds deadline = kPatience);
 
-// A socket and what came out of it. Blocking, with deadlines; `127.0.0.1` only.
+// A socket and what came out of it. Blocking, with deadlines.
 class Client {
  public:
   explicit Client(std::uint16_t port, int receive_buffer = 0);
   Client(std::uint16_t port, std::string_view request) : Client(port) { send(request); }
+  // From another address of this machine, such as 127.0.0.2; to another one; to a Unix socket.
+  static Client from(const std::string& source, std::uint16_t port);
+  static Client to(const std::string& host, std::uint16_t port);
+  static Client to_unix(const std::string& path);
   Client(Client&& other) noexcept;
   Client& operator=(Client&& other) noexcept;
   ~Client();
@@ -53,8 +57,14 @@ class Client {
 
   [[nodiscard]] const std::string& received() const { return received_; }
   [[nodiscard]] bool ended() const { return ended_; }
+  [[nodiscard]] int descriptor() const { return fd_; }
 
  private:
+  struct Descriptor {
+    int number;
+  };
+  explicit Client(Descriptor descriptor) : fd_(descriptor.number) {}
+
   int fd_ = -1;
   std::string received_;
   bool ended_ = false;
