@@ -16,6 +16,9 @@ void add_stream_metrics(const sse::ServerCounters& counters, MetricFamilies& fam
   const char* const connections = "Open connections, by kind.";
   gauge("spillway_connections", connections, counters.streams, {{"kind", "stream"}});
   gauge("spillway_connections", connections, counters.sessions, {{"kind", "request"}});
+  families.gauge("spillway_tls_certificate_expiry_timestamp_seconds",
+                 "When the certificate of --tls-cert ends, in seconds since 1970; 0 without TLS.",
+                 static_cast<double>(counters.certificate_expires));
   counter("spillway_connections_accepted_total", "Connections accepted.",
           counters.connections_accepted);
   counter("spillway_streams_opened_total", "Streams opened.", counters.streams_opened);

@@ -163,8 +163,9 @@ struct alignas(64) ShardCounters {
 // All shards together, and what is counted before a connection has a shard.
 struct ServerCounters {
   std::uint64_t connections_accepted = 0;
-  std::uint64_t streams = 0;   // open now
-  std::uint64_t sessions = 0;  // open now
+  std::uint64_t streams = 0;             // open now
+  std::uint64_t sessions = 0;            // open now
+  std::int64_t certificate_expires = 0;  // seconds since 1970; 0: TLS is not served
   std::uint64_t streams_opened = 0;
   std::uint64_t sends = 0;
   std::uint64_t deferred = 0;

@@ -36,6 +36,10 @@ struct Accepted {
   std::shared_ptr<const TlsContext> tls;
 };
 
+std::int64_t expiry_of(const std::shared_ptr<const TlsContext>& tls) {
+  return tls ? std::chrono::system_clock::to_time_t(tls->expires()) : 0;
+}
+
 }  // namespace
 
 struct Server::Impl {
@@ -70,6 +74,7 @@ struct Server::Impl {
   std::size_t next = 0;                                // that thread's: whose turn it is
   Count accepted_count;                                // that thread writes
   std::shared_ptr<const TlsContext> tls;               // that thread's, once it runs
+  std::atomic<std::int64_t> certificate_expires{0};    // of the newest; for the counters
   std::vector<Endpoint> endpoints;
   bool running = false;
 };
@@ -144,6 +149,7 @@ void Server::start() {
   impl_->endpoints.clear();
   for (const auto& listener : impl_->listeners) impl_->endpoints.push_back(listener->endpoint());
   impl_->tls = impl_->options.tls;
+  impl_->certificate_expires = expiry_of(impl_->tls);
   impl_->running = true;
   for (const auto& shard : shards) impl_->start_shard(*shard);
   if (impl_->presence) impl_->presence->start();
@@ -153,6 +159,7 @@ void Server::start() {
 }
 
 void Server::use_tls(std::shared_ptr<const TlsContext> tls) {
+  impl_->certificate_expires = expiry_of(tls);
   impl_->hub.shards.front()->post(
       [impl = impl_.get(), tls = std::move(tls)]() mutable { impl->tls = std::move(tls); });
 }
@@ -177,6 +184,7 @@ ServerCounters Server::counters() const {
   ServerCounters sum;
   sum.connections_accepted = impl_->accepted_count.value();
   sum.streams = streams();
+  sum.certificate_expires = impl_->certificate_expires;
   for (const auto& shard : impl_->hub.shards) sum.add(shard->counters());
   const std::lock_guard lock(impl_->hub.mutex);
   sum.parked_bytes = impl_->hub.sequencer.parked_bytes();

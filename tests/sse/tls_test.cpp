@@ -291,7 +291,10 @@ TEST_F(Tls, ANewCertificateIsForNewConnections) {
   ASSERT_TRUE(old.read_until("connected"));
   EXPECT_EQ(old.name(), "localhost");
   const Certificate next("next.example", {std::chrono::hours(24 * 365), true, ""});
-  site_.server.use_tls(next.context());
+  const auto context = next.context();
+  site_.server.use_tls(context);
+  EXPECT_EQ(site_.server.counters().certificate_expires,
+            std::chrono::system_clock::to_time_t(context->expires()));
   ASSERT_TRUE(eventually([&] { return TlsClient(site_.port()).name() == "next.example"; }));
   site_.publish({{"A:1", "", "x"}});
   EXPECT_TRUE(old.read_until("data: x"));

@@ -85,9 +85,14 @@ std::vector<PoisonKind> poison_kinds() {
        {good, tell("two\nlines")},
        "",
        1,
-       "effect 1 (SSEBroadcast), field \"channel\": contains a control character (line break, NUL "
-       "…)"},
-      {"NoChannel", {tell("")}, "", 1, "effect 0 (SSEBroadcast), field \"channel\": is empty"},
+       "effect 1 (SSEBroadcast), field \"channel\": contains a control character, such as a line "
+       "break"},
+      {"NoChannel",
+       {tell("")},
+       "",
+       1,
+       "effect 0 (SSEBroadcast), field \"channel\": is empty; write a name like "
+       "CommentStream:item:42"},
       {"NoRow",
        {insert_into("good", 5)},
        "",
