@@ -21,14 +21,14 @@ std::string dumped(const LogFields& value) {
 
 // Looking for secrets takes time, so what will be cut anyway is not looked at; but no word is cut
 // before that, because half a password is one too.
-std::string shown(std::string text, std::size_t most) {
-  const std::size_t all = text.size();
-  if (all > 2 * most) {
-    const std::size_t space = text.find_last_of(" \t\n", 2 * most);
-    text.resize(space != std::string::npos && space > most ? space : most);
+std::string shown(std::string_view whole, std::size_t most) {
+  std::string_view looked_at = whole;
+  if (whole.size() > 2 * most) {
+    const std::size_t space = whole.find_last_of(" \t\n", 2 * most);
+    looked_at = whole.substr(0, space != std::string_view::npos && space > most ? space : most);
   }
-  const std::size_t left_out = all - text.size();
-  text = without_secrets(std::move(text));
+  const std::size_t left_out = whole.size() - looked_at.size();
+  std::string text = without_secrets(std::string(looked_at));
   if (left_out == 0 && text.size() <= most) return text;
   const std::size_t kept = std::min(text.size(), most);
   const std::size_t more = left_out + text.size() - kept;
@@ -37,7 +37,7 @@ std::string shown(std::string text, std::size_t most) {
 }
 
 LogFields shown(const LogFields& value) {
-  if (value.is_string()) return shown(value.get<std::string>(), longest_field);
+  if (value.is_string()) return shown(value.get_ref<const std::string&>(), longest_field);
   if (!value.is_structured()) return value;
   LogFields clean = value.is_array() ? LogFields::array() : LogFields::object();
   if (value.is_array()) {
@@ -47,7 +47,7 @@ LogFields shown(const LogFields& value) {
   }
   std::string text = dumped(clean);
   if (text.size() <= longest_field) return clean;
-  return shown(std::move(text), longest_field);
+  return shown(text, longest_field);
 }
 
 // RFC 3339, in the local zone.
