@@ -18,32 +18,25 @@
 #include <system_error>
 #include <thread>
 
-#include "processor/access_line.hpp"
 #include "processor/backoff.hpp"
 #include "processor/descriptor_limit.hpp"
 #include "processor/failure_log.hpp"
-#include "processor/feed.hpp"
 #include "processor/handler_watchdog.hpp"
-#include "processor/http_api.hpp"
 #include "processor/journal.hpp"
 #include "processor/listener.hpp"
 #include "processor/load_handlers.hpp"
 #include "processor/log_effect.hpp"
 #include "processor/maintenance.hpp"
-#include "processor/metrics_page.hpp"
 #include "processor/migrator.hpp"
 #include "processor/outbox_reader.hpp"
-#include "processor/outbox_replay.hpp"
-#include "processor/presence_exchange.hpp"
 #include "processor/reloads.hpp"
 #include "processor/runner.hpp"
 #include "processor/schedules.hpp"
+#include "processor/stream_service.hpp"
 #include "processor/suspects.hpp"
 #include "processor/webhook_sender.hpp"
 #include "processor/who_may.hpp"
 #include "processor/worker_metrics.hpp"
-#include "sse/hub.hpp"
-#include "sse/server.hpp"
 
 namespace spillway {
 namespace {
@@ -257,14 +250,6 @@ int run_worker(const WorkerOptions& options) {
   StopReason reason;
   const auto give_up = [&reason](std::exception_ptr why) { reason.give(std::move(why)); };
 
-  // Destroyed in the opposite order: what uses comes after what is used.
-  std::optional<sse::Hub> hub;
-  std::optional<OutboxReplay> replay;
-  std::optional<HttpApi> api;
-  std::optional<MetricsPage> metrics;
-  std::optional<sse::Server> server;
-  std::optional<Feed> feed;
-  std::optional<PresenceExchange> exchange;
   const int runner_count = options.run_handlers ? static_cast<int>(options.runners) : 0;
   const WorkerDescription self{runner_count, static_cast<int>(options.batch),
                                options.serve_streams};
@@ -272,54 +257,14 @@ int run_worker(const WorkerOptions& options) {
                      options.server.presence.channels.empty() ? nullptr : &presence},
                     events, outbox);
 
+  std::optional<StreamService> streams;
   if (options.serve_streams) {
-    sse::HubOptions hub_options;
-    hub_options.log_bytes = options.log_bytes;
-    hub_options.latest = options.latest;
-    hub_options.shards = std::max(1u, std::min(8u, std::thread::hardware_concurrency()));
-    hub.emplace(hub_options);
-    // Before anybody can connect: a stream that finds no line of positions is told to come back.
-    hub->start(head);
-    replay.emplace(options.target);
-    const auto worker_id = [&listener] { return listener.worker_id(); };
-    api.emplace(
-        options.target, [&listener] { return listener.healthy(); }, worker_id);
-    sse::ServerOptions server_options = options.server;
-    server_options.access = access_options(options, keys);
-    if (keys)
-      reloads.add("keys", [&options, keys] {
-        keys->replace(read_auth_keys(options.auth_keys));
-        return std::to_string(options.auth_keys.size());
-      });
-    if (options.tls.given()) {
-      server_options.tls = load_tls(options.tls);
-      reloads.add("certificates", [&options, &server] {
-        server->use_tls(load_tls(options.tls));
-        return std::string();
-      });
-    }
-    if (options.access_log)
-      server_options.access_log = [&journal](const sse::AccessRecord& record) {
-        journal.write(line_of(record));
-      };
-    server.emplace(std::move(server_options), *hub, *replay);
-    api->add_routes(*server);
-    metrics.emplace(MetricsPageOptions{options.target});
-    metrics->add_route(*server);
-    feed.emplace(options.target, *hub, outbox, log);
-    exchange.emplace(
-        PresenceExchangeOptions{options.target, &server->subscribers(), server->presence(),
-                                worker_id, [&listener] { return listener.others_listen(); }, log},
-        presence);
-    try {
-      server->start();
-    } catch (const std::system_error& error) {
-      throw ConfigurationError(std::string("--listen: ") + error.what());
-    }
+    streams.emplace(StreamService::Surroundings{options, listener, outbox, presence, journal, log},
+                    head, keys, reloads);
+    streams->listen();
   }
   listener.start();
-  if (feed) feed->start();
-  if (exchange) exchange->start();
+  if (streams) streams->follow();
 
   std::vector<MaintenanceTask> upkeep;
   const auto keep_up = [&upkeep](std::vector<MaintenanceTask> tasks) {
@@ -378,9 +323,12 @@ int run_worker(const WorkerOptions& options) {
   shared.batch.dead_holds_stream = options.dead_holds_stream;
   shared.batch.lock_timeout = options.lock_timeout;
   shared.batch.batch_timeout = options.batch_timeout;
-  if (hub)
-    shared.sinks.broadcast = [&hub](sse::BroadcastBatch batch) { hub->publish(std::move(batch)); };
-  if (api) shared.sinks.settled = [&api] { api->settled(); };
+  if (streams) {
+    shared.sinks.broadcast = [&streams](sse::BroadcastBatch batch) {
+      streams->publish(std::move(batch));
+    };
+    shared.sinks.settled = [&streams] { streams->settled(); };
+  }
   shared.sinks.others_listen = [&listener] { return listener.others_listen(); };
   shared.sinks.warn = log;
   shared.sinks.failed = failed;
@@ -401,23 +349,21 @@ int run_worker(const WorkerOptions& options) {
   WorkerMetrics counted;
   if (options.run_handlers) counted.events = &meter;
   if (webhooks) counted.webhooks = &*webhooks;
-  if (server) counted.server = &*server;
-  if (feed) counted.feed = &*feed;
-  if (replay) counted.replay = &*replay;
-  if (api) counted.api = &*api;
   counted.connections = options.target.counters.get();
   counted.max_connections = options.server.max_connections;
   counted.journal = &journal;
-  if (metrics) metrics->start([&counted](MetricFamilies& families) { collect(counted, families); });
+  if (streams) streams->serve_metrics(counted);
   // Before anything that is counted goes, however this ends.
-  const auto stop_metrics = [&metrics](void*) {
-    if (metrics) metrics->stop();
+  const auto stop_metrics = [&streams](void*) {
+    if (streams) streams->stop_metrics();
   };
   const std::unique_ptr<void, decltype(stop_metrics)> scraped(&counted, stop_metrics);
 
-  if (!options.port_file.empty() && server) write_port_file(options.port_file, server->port());
   std::vector<sse::Endpoint> listening;
-  if (server) listening = server->endpoints();
+  if (streams) {
+    if (!options.port_file.empty()) write_port_file(options.port_file, streams->port());
+    listening = streams->endpoints();
+  }
   for (const sse::Endpoint& endpoint : listening)
     spdlog::info("listening on {}", shown(endpoint, options.tls.given()));
   if (options.ready) options.ready(listening);
@@ -425,13 +371,13 @@ int run_worker(const WorkerOptions& options) {
   const int signal = wait_for_stop_signal(reloads, reason);
   const std::string why = reason.text().value_or(signal == SIGTERM ? "SIGTERM" : "SIGINT");
   const ShutdownWatch watch(options.shutdown_timeout, journal);
-  if (api) api->begin_drain();
-  if (server && options.drain_delay.count() > 0) {
+  if (streams) streams->begin_drain();
+  if (streams && options.drain_delay.count() > 0) {
     spdlog::info("{}: not ready any more; serving for another {} ms (--drain-delay)", why,
                  options.drain_delay.count());
     std::this_thread::sleep_for(options.drain_delay);
   }
-  if (server) server->stop_accepting();
+  if (streams) streams->stop_accepting();
   // All of them first: while one finishes its batch, the others must not begin another.
   for (auto& runner : runners) runner->request_stop();
   spdlog::info("{}: finishing what is in hand", why);
@@ -439,21 +385,14 @@ int run_worker(const WorkerOptions& options) {
   // failure.
   const auto begun = steady_clock::now();
   const milliseconds time =
-      options.shutdown_timeout - (server ? options.drain_delay : milliseconds(0));
+      options.shutdown_timeout - (streams ? options.drain_delay : milliseconds(0));
   if (webhooks) webhooks->begin_stop(begun + time * 3 / 4);
   for (auto& runner : runners) runner->stop();
   watchdog.stop();
-  if (api) api->stop_waiting();
-  // The feed goes on meanwhile: what others commit still reaches the streams that are left.
-  if (server)
-    server->stop(std::max(milliseconds(0), std::chrono::duration_cast<milliseconds>(
-                                               begun + time * 7 / 8 - steady_clock::now())));
-  if (feed) feed->stop();
-  if (exchange) exchange->stop();
-  if (metrics) metrics->stop();
-  if (api) api->stop();
+  if (streams)
+    streams->stop(std::max(milliseconds(0), std::chrono::duration_cast<milliseconds>(
+                                                begun + time * 7 / 8 - steady_clock::now())));
   if (webhooks) webhooks->stop();
-  if (replay) replay->stop();
   maintenance.stop();
   listener.stop();
   spdlog::info("stopped; {} events done in {} batches, {} to be retried, {} dead",
