@@ -48,7 +48,8 @@ TEST(Connections, tls_serves_streams_and_takes_a_new_certificate_at_sighup) {
     const auto files = make_certificate(folder, "localhost");
     Worker worker(database.url(), tls_options(files, {"--roles", roles}));
     worker.wait_until_ready();
-    EXPECT_TRUE(contains(worker.process().errors(), "listening on https://127.0.0.1:"));
+    EXPECT_TRUE(eventually(
+        [&] { return contains(worker.process().errors(), "listening on https://127.0.0.1:"); }));
     const std::string first = (folder / "first.pem").string();
     fs::copy_file(files.certificate, first);
     Process client({"curl", "-sSN", "--cacert", first,
@@ -117,8 +118,9 @@ TEST(Connections, a_certificate_that_ends_soon_is_said_in_the_log) {
   Database database;
   Worker worker(database.url(), tls_options(make_certificate(fresh_folder(), "localhost", 5)));
   worker.wait_until_ready();
-  EXPECT_TRUE(contains(worker.process().errors(), "the certificate expires on "))
-      << worker.process().errors();
+  EXPECT_TRUE(eventually([&] {
+    return contains(worker.process().errors(), "the certificate expires on ");
+  })) << worker.process().errors();
   EXPECT_EQ(worker.stop(), 0);
 }
 
@@ -133,7 +135,8 @@ TEST(Connections, a_unix_socket_is_served_kept_off_and_taken_over) {
   {
     Worker worker(database.url(), options);
     worker.wait_until_ready();
-    EXPECT_TRUE(contains(worker.process().errors(), "listening on unix:" + path));
+    EXPECT_TRUE(eventually(
+        [&] { return contains(worker.process().errors(), "listening on unix:" + path); }));
     EXPECT_EQ(get("/healthz").exit_code, 0);
     EXPECT_EQ(http(worker.port(), "GET", "/healthz").status, 200);
     struct stat there {};
