@@ -106,10 +106,11 @@ bool is_key_of_another_format(std::string_view text) {
 }
 
 AuthKey secret(std::string_view text) {
+  const std::string_view whole = text;  // in DER the last byte may be a newline's
   if (text.ends_with('\n')) text.remove_suffix(1);
   if (text.ends_with('\r')) text.remove_suffix(1);
   if (text.empty()) throw AuthKeyError("is empty; " + std::string(kWhatThereIs));
-  if (is_key_of_another_format(text))
+  if (is_key_of_another_format(whole) || is_key_of_another_format(text))
     throw AuthKeyError("is a key, or JSON, in a format that is not read here; convert it to PEM");
   if (text.size() < kSecretBytes)
     throw AuthKeyError("is a secret of " + std::to_string(text.size()) + " bytes; " +
