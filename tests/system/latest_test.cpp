@@ -1,6 +1,10 @@
 // Latest channels, quiet channels and coalescing, with the real binary.
 #include <gtest/gtest.h>
 
+#include <string>
+#include <utility>
+#include <vector>
+
 #include "tests/system/support.hpp"
 
 namespace spillway::test {
@@ -34,10 +38,16 @@ TEST(Latest, a_late_joiner_is_shown_the_state_through_restarts_other_processes_a
   Database database;
   Worker worker(database.url(), {"--handlers", test_handlers(), "--latest", "Metrics:*"});
   worker.wait_until_ready();
-  for (const char* value : {"1", "2", "3"}) tell(database, "Metrics:cpu", value);
-  tell(database, "Metrics:disk", "7");
-  tell(database, "Talk:a", "8");
-  ASSERT_TRUE(eventually([&] { return drained(database); }));
+  // One after the other: channels have no order among each other.
+  const std::vector<std::pair<std::string, std::string>> told = {{"Metrics:cpu", "1"},
+                                                                 {"Metrics:cpu", "2"},
+                                                                 {"Metrics:cpu", "3"},
+                                                                 {"Metrics:disk", "7"},
+                                                                 {"Talk:a", "8"}};
+  for (const auto& [channel, value] : told) {
+    tell(database, channel, value);
+    ASSERT_TRUE(eventually([&] { return drained(database); }));
+  }
   {
     SseClient client(worker.port(), "/sse/Metrics/cpu");
     ASSERT_EQ(client.next()->position(), 5u);
@@ -84,6 +94,7 @@ TEST(Latest, a_quiet_channel_goes_on_where_a_busy_one_is_reset) {
   Worker worker(database.url(), {"--handlers", test_handlers()});
   worker.wait_until_ready();
   tell(database, "Talk:quiet", "1");
+  ASSERT_TRUE(eventually([&] { return drained(database); }));
   for (int i = 2; i <= 6; ++i) tell(database, "Talk:busy", std::to_string(i));
   ASSERT_TRUE(eventually([&] { return drained(database); }));
   EXPECT_EQ(worker.stop(), 0);
