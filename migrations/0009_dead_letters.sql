@@ -18,7 +18,8 @@ CREATE INDEX waiting_timed ON spillway.waiting (stream, event_id)
 CREATE INDEX dead_letters_failed_at ON spillway.dead_letters (failed_at, event_id);
 
 -- enable_seqscan is off in both: a session that calls them by the thousand keeps the plans of its first
--- call, made when the tables may have been empty. jit is off for plans that have a seqscan all the same.
+-- call, made when the tables may have been empty. jit would be tempted by the price of the one seqscan
+-- that there is no way around, the sequence's.
 
 -- A dead event is tried again, with all its attempts, before the later events of its stream that are
 -- still to be done. One that waits for its next attempt is due now. False when it is neither.
@@ -47,7 +48,9 @@ BEGIN
     ON CONFLICT ON CONSTRAINT waiting_pkey DO UPDATE
     SET attempts = 0, due_at = excluded.due_at, error = NULL, sqlstate = NULL, suspect = excluded.suspect;
   END IF;
-  PERFORM spillway.wake_worker();
+  IF (SELECT last_value FROM spillway.armed) = 1 THEN
+    PERFORM pg_notify('spillway_events', '');
+  END IF;
   RETURN true;
 END $$;
 REVOKE ALL ON FUNCTION spillway.retry(bigint) FROM PUBLIC;
@@ -68,8 +71,8 @@ BEGIN
   -- nothing would ever start.
   UPDATE spillway.waiting w SET discarded = true, due_at = clock_timestamp()
   WHERE w.event_id = discard.event_id;
-  IF FOUND THEN
-    PERFORM spillway.wake_worker();
+  IF FOUND AND (SELECT last_value FROM spillway.armed) = 1 THEN
+    PERFORM pg_notify('spillway_events', '');
   END IF;
   RETURN true;
 END $$;
@@ -77,7 +80,7 @@ REVOKE ALL ON FUNCTION spillway.discard(bigint) FROM PUBLIC;
 COMMENT ON FUNCTION spillway.discard(bigint) IS
   'Gives a dead event up for good and lets its stream go on; false when it is not dead.';
 
-CREATE VIEW spillway.event_status AS
+CREATE OR REPLACE VIEW spillway.event_status AS
 SELECT e.id AS event_id,
        e.type,
        CASE WHEN d.event_id IS NOT NULL THEN 'dead'
@@ -107,5 +110,3 @@ LEFT JOIN spillway.waiting w ON w.event_id = e.id
 LEFT JOIN spillway.scheduled s ON s.event_id = e.id
 LEFT JOIN spillway.queue q ON q.event_id = e.id
 LEFT JOIN spillway.ranked r ON r.event_id = e.id;
-COMMENT ON VIEW spillway.event_status IS
-  'scheduled | pending | retrying | dead | done; attempts of a done event are not kept (null).';
