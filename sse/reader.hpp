@@ -9,6 +9,7 @@
 #include <sys/uio.h>
 
 #include <array>
+#include <boost/container/small_vector.hpp>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -77,6 +78,9 @@ class Reader {
   [[nodiscard]] bool lost() const;
   [[nodiscard]] bool mid_frame() const { return !rest_.empty(); }
 
+  // Soon fill() and sent() are called: where there are many cursors, begins to load them.
+  void fetch_cursors() const { __builtin_prefetch(cursors_.data(), 1); }
+
   // Adds what comes next, as much as there is room for. `scratch` is working memory, shared by the
   // readers of a shard; sent() wants it as it was left.
   void fill(const ShardLog& log, Outgoing& out, std::vector<std::uint64_t>& scratch) const;
@@ -94,7 +98,8 @@ class Reader {
   void store(const std::vector<std::uint64_t>& indexes);
   [[nodiscard]] bool wanted(const FramePlace& place, const FrameRef& frame) const;
 
-  std::vector<Cursor> cursors_;
+  // Most read one channel: its cursor is then not one more place in memory to wait for.
+  boost::container::small_vector<Cursor, 1> cursors_;
   std::uint64_t after_ = 0;      // durable frames up to here were sent, or are not asked for
   std::uint64_t live_from_ = 0;  // segment number: earlier ephemeral frames are not replayed
   SegmentPtr held_;              // keeps `rest_` alive

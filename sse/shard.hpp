@@ -117,6 +117,7 @@ class Shard {
   void run();
   void turn();
   void schedule_turn();
+  void fetch_ahead() const;
   void serve(Stream& stream);
   void mark_touched();
   void release_held();

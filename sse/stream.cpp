@@ -17,12 +17,12 @@ constexpr std::chrono::seconds kBlockedLook{1};
 
 Stream::Stream(Shard& shard, Connection connection, ConnectionSlot slot, StreamRequest request)
     : shard_(shard),
-      connection_(std::move(connection)),
-      slot_(std::move(slot)),
-      places_(std::move(request.places)),
       expires_(request.expires),
       catch_up_(std::make_unique<CatchUp>(shard.pages(), *this)),
-      last_write_(shard.now()) {
+      last_write_(shard.now()),
+      connection_(std::move(connection)),
+      slot_(std::move(slot)),
+      places_(std::move(request.places)) {
   if (request.record)
     reported_ = std::make_unique<Reported>(Reported{std::move(*request.record), Clock::now()});
   catch_up_->channels = std::move(request.channels);
@@ -106,7 +106,7 @@ Stream::Result Stream::serve() {
 std::size_t Stream::consume(std::size_t bytes, bool all) {
   const std::size_t of_own = std::min(bytes, own_.size() - own_sent_);
   own_sent_ += of_own;
-  if (own_sent_ == own_.size()) {
+  if (!own_.empty() && own_sent_ == own_.size()) {
     std::string().swap(own_);  // assigning an empty one would keep the memory of a whole page
     own_sent_ = 0;
   }
