@@ -48,6 +48,10 @@ void Reader::store(const std::vector<std::uint64_t>& indexes) {
 // Takes the earliest place off the cursors; a channel that is read by name and by pattern gives its
 // frame once.
 const FramePlace* Reader::next(std::vector<std::uint64_t>& indexes) const {
+  if (cursors_.size() == 1) {
+    const PlaceList& places = cursors_.front().feed->places;
+    return indexes.front() == places.end_index() ? nullptr : &places[indexes.front()++];
+  }
   const FramePlace* first = nullptr;
   for (std::size_t i = 0; i < cursors_.size(); ++i) {
     const PlaceList& places = cursors_[i].feed->places;
