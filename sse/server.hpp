@@ -1,6 +1,6 @@
 // The HTTP server: streams (`GET /sse/{type}/{channel}`, `GET /sse?channel=…`) and whatever routes
 // its owner adds. Beast reads a request; a stream's socket then belongs to a shard, which writes to
-// it with sendmsg.
+// it without ever waiting.
 //
 // A client that closes only its sending side goes on receiving; it is sent a comment at once, so
 // that one that is gone altogether shows. Over max_connections a stream is answered with 200,
