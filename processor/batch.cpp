@@ -84,6 +84,7 @@ BatchResult Batch::attempt(std::span<const int> order, std::size_t lanes, std::s
   store_.begin();
   try {
     OwnedLanes owned = store_.own_lanes(order, lanes);
+    result.lane_count = static_cast<std::size_t>(owned.lane_count);
     result.xmin = owned.xmin;
     result.armed = owned.armed;
     if (owned.schema_version > newest_schema_version()) {

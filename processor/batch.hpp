@@ -65,8 +65,9 @@ struct BatchResult {
   std::size_t retried = 0;
   std::size_t dead = 0;
   std::size_t held = 0;
-  std::size_t lanes = 0;   // owned
-  std::uint64_t xmin = 0;  // see QueueStore::arm
+  std::size_t lanes = 0;       // owned
+  std::size_t lane_count = 0;  // that there are
+  std::uint64_t xmin = 0;      // see QueueStore::arm
   bool scheduled_moved = false;
   bool armed = false;      // inserts notify
   bool blocked = false;    // nothing was taken, but another turn will take something

@@ -51,7 +51,6 @@ struct Report {
 
 void HandlerSlot::enter(const ClaimedEvent& claimed) {
   event_id_.store(claimed.event.id, std::memory_order_relaxed);
-  lane_.store(claimed.lane, std::memory_order_relaxed);
   seq_.store(claimed.seq, std::memory_order_relaxed);
   store(type_, claimed.event.type);
   store(correlation_id_, claimed.event.correlation_id);
@@ -69,7 +68,6 @@ std::optional<HandlerSlot::Seen> HandlerSlot::look() const {
   seen.count = count_.load(std::memory_order_acquire);
   if (seen.count % 2 == 0) return std::nullopt;
   seen.event_id = event_id_.load(std::memory_order_relaxed);
-  seen.lane = lane_.load(std::memory_order_relaxed);
   seen.seq = seq_.load(std::memory_order_relaxed);
   seen.type = load(type_);
   seen.correlation_id = load(correlation_id_);
@@ -137,7 +135,7 @@ void HandlerWatchdog::end_process(const HandlerSlot::Seen& seen) {
     try {
       PgConnection connection(target);
       connection.exec("BEGIN; SET LOCAL statement_timeout = '2s'");
-      blame(connection, seen.event_id, seen.lane, seen.seq, error);
+      blame(connection, seen.event_id, seen.seq, error);
       connection.exec("COMMIT");
     } catch (const std::exception& failure) {
       log({LogLevel::error,

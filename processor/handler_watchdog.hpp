@@ -38,7 +38,6 @@ class alignas(64) HandlerSlot {
   struct Seen {
     std::uint64_t count = 0;  // goes up with every enter()
     std::int64_t event_id = 0;
-    int lane = 0;
     std::uint64_t seq = 0;
     std::string type;  // its beginning
     std::string correlation_id;
@@ -50,7 +49,6 @@ class alignas(64) HandlerSlot {
   static constexpr std::size_t type_words = 8;
   std::atomic<std::uint64_t> count_{0};  // odd while a handler runs
   std::atomic<std::int64_t> event_id_{0};
-  std::atomic<int> lane_{0};
   std::atomic<std::uint64_t> seq_{0};
   static constexpr std::size_t id_words = 5;  // a uuid has 36 characters
   std::array<std::atomic<std::uint64_t>, type_words> type_{};

@@ -1,14 +1,10 @@
 #include "processor/migrator.hpp"
 
 #include <algorithm>
-#include <chrono>
 #include <string_view>
-#include <thread>
 
-#include "processor/backoff.hpp"
 #include "processor/embedded_file.hpp"
-#include "processor/queue_store.hpp"
-#include "processor/retry_policy.hpp"
+#include "processor/schema_change.hpp"
 
 namespace spillway {
 namespace migrations {
@@ -26,41 +22,25 @@ std::string name_of(const EmbeddedFile& file) {
   return std::string(file.name.substr(5, file.name.rfind('.') - 5));
 }
 
-// Writers must not queue up behind a migration that itself waits for a long transaction: it gives
-// way after this long, and comes again.
-constexpr const char* patience = "SET LOCAL lock_timeout = '5s'";
-constexpr int most_attempts = 10;
-
 // Applies one file, unless it is applied; true if it did. In a transaction of its own.
-bool apply(SqlSession& session, const EmbeddedFile& file) {
-  session.exec("BEGIN ISOLATION LEVEL READ COMMITTED");
-  try {
-    // One at a time, whoever comes; also CREATE … IF NOT EXISTS is not safe against its twin.
-    session.exec("SELECT pg_advisory_xact_lock(" + std::to_string(migrate_lock_class) + ", 0)");
+bool apply(SqlSession& session, const EmbeddedFile& file,
+           const std::function<void(const std::string&)>& log) {
+  bool fresh = false;
+  change_schema(session, "migration " + name_of(file), log, [&] {
     session.exec(
         "CREATE SCHEMA IF NOT EXISTS spillway;"
         "CREATE TABLE IF NOT EXISTS spillway.migrations (version int PRIMARY KEY, name text NOT "
         "NULL, applied_at timestamptz NOT NULL DEFAULT clock_timestamp())");
     const int version = schema_version(session);
     if (version > newest_schema_version()) throw newer_than_binary(version);
-    const bool fresh = version < version_of(file);
-    if (fresh) {
-      session.exec(patience);
-      // All lanes: the batches in hand have ended, and no other begins until this is committed.
-      session.exec("SELECT pg_advisory_xact_lock(" + std::to_string(lane_lock_class) +
-                   ", lane) FROM generate_series(0, " + std::to_string(lane_count - 1) + ") lane");
-      session.exec(std::string(file.text));
-      session.run({"", "INSERT INTO spillway.migrations (version, name) VALUES ($1::int, $2)"},
-                  {std::to_string(version_of(file)).c_str(), name_of(file).c_str()});
-    }
-    session.exec("COMMIT");
-    return fresh;
-  } catch (const ConnectionLost&) {
-    throw;
-  } catch (...) {
-    session.exec("ROLLBACK");
-    throw;
-  }
+    fresh = version < version_of(file);
+    if (!fresh) return;
+    own_every_lane(session);
+    session.exec(std::string(file.text));
+    session.run({"", "INSERT INTO spillway.migrations (version, name) VALUES ($1::int, $2)"},
+                {std::to_string(version_of(file)).c_str(), name_of(file).c_str()});
+  });
+  return fresh;
 }
 
 }  // namespace
@@ -109,22 +89,7 @@ std::vector<std::string> migrate(SqlSession& session,
   for (std::size_t i = 0; i < migrations::files_count; ++i) {
     const EmbeddedFile& file = migrations::files[i];
     if (version_of(file) > up_to) break;
-    Backoff backoff(std::chrono::milliseconds(200), std::chrono::milliseconds(5000));
-    for (int attempt = 1;; ++attempt) {
-      try {
-        if (apply(session, file)) applied.push_back(name_of(file));
-        break;
-      } catch (const SqlError& error) {
-        const FailureClass failure = classify(error.sqlstate());
-        const bool passes = failure == FailureClass::batch || failure == FailureClass::timeout;
-        if (!passes || attempt == most_attempts) throw;
-        if (log)
-          log("migration " + name_of(file) + " is in somebody's way, trying again (" +
-              std::to_string(attempt) + " of " + std::to_string(most_attempts) +
-              "): " + error.what());
-        std::this_thread::sleep_for(backoff.next());
-      }
-    }
+    if (apply(session, file, log)) applied.push_back(name_of(file));
   }
   return applied;
 }

@@ -8,7 +8,7 @@ namespace {
 
 // The lock in one statement, the read in the next: the reading statement needs a snapshot taken
 // after the lock was got, or it sees rows that the lane's former owner has just finished. The LIMIT
-// stops the scan, so no lane is locked beyond it.
+// stops the scan, so no lane is locked beyond it. When there is none to own, one row says the rest.
 const Statement own_lanes_sql{"sw_own_lanes", R"(
 SELECT l.lane, pg_snapshot_xmin(pg_current_snapshot()),
        (SELECT EXISTS (SELECT FROM spillway.waiting WHERE due_at <= now() AND due_at < 'infinity')),
@@ -17,10 +17,12 @@ SELECT l.lane, pg_snapshot_xmin(pg_current_snapshot()),
        (SELECT EXISTS (SELECT FROM spillway.ranked)),
        (SELECT max(version) FROM spillway.migrations),
        CASE WHEN (SELECT EXISTS (SELECT FROM spillway.suspicion))
-            THEN EXISTS (SELECT FROM spillway.suspicion s WHERE s.lane = l.lane) ELSE false END
-FROM unnest($1::int[]) AS l(lane)
-WHERE pg_try_advisory_xact_lock($2::int, l.lane)
-LIMIT $3::int)"};
+            THEN EXISTS (SELECT FROM spillway.suspicion s WHERE s.lane = l.lane) ELSE false END,
+       spillway.lane_count()
+FROM (VALUES (true)) AS one LEFT JOIN
+     (SELECT o.lane FROM unnest($1::int[]) AS o(lane)
+      WHERE pg_try_advisory_xact_lock($2::int, o.lane)
+      LIMIT $3::int) AS l ON true)"};
 
 // Where each lane's claim starts: behind what is settled (from_seq), or further on where everything
 // that may still appear below comes from transactions that are known to run (fast_seq). Whether
@@ -196,6 +198,8 @@ OwnedLanes QueueStore::own_lanes(std::span<const int> order, std::size_t most) {
                       std::to_string(most).c_str()});
   OwnedLanes owned;
   for (std::size_t row = 0; row < rows.size(); ++row) {
+    owned.lane_count = rows.integer<int>(row, 8);
+    if (rows.is_null(row, 0)) continue;
     owned.lanes.push_back(rows.integer<int>(row, 0));
     owned.xmin = rows.integer<std::uint64_t>(row, 1);
     owned.waiting_due = rows.boolean(row, 2);

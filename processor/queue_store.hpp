@@ -19,7 +19,8 @@
 
 namespace spillway {
 
-inline constexpr int lane_count = 8;  // spillway.lane_of
+// As many as spillway.set_lanes() allows; how many there are, spillway.lane_count() says.
+inline constexpr int most_lanes = 64;
 
 // Class keys of the advisory locks, the same for every version: two versions must exclude each
 // other.
@@ -36,6 +37,7 @@ struct OwnedLanes {
   bool ranked = false;         // there are events with a priority (a hint, of any lane)
   std::vector<int> suspected;  // of the lanes, those under suspicion (suspects.hpp)
   int schema_version = 0;
+  int lane_count = 0;  // of the database, whether any was owned or not; maybe that of a moment ago
 };
 
 // Where claims start, by lane (see lane_marks.hpp).

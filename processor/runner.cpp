@@ -101,13 +101,16 @@ void Runner::work(PgConnection& connection) {
   int blocked = 0;  // looks in a row that must leave it to another turn
   int troubles = 0;
   RunnerMeter* const meter = shared_.sinks.meter;
-  std::size_t first_lane = static_cast<std::size_t>(number_) * 3 % lane_count;
+  // As the last look has said. Nothing else hangs on it, so it does not matter when a runner hears
+  // that there are more of them now, or fewer.
+  std::size_t lane_count = most_lanes;
+  std::size_t first_lane = static_cast<std::size_t>(number_) * 3;
 
   while (!stopping_) {
     if (shared_.looked) shared_.looked();
     const std::uint64_t signals = shared_.wake->count();
-    const auto share = static_cast<std::size_t>(std::max(
-        1, (lane_count + shared_.live_runners() - 1) / std::max(1, shared_.live_runners())));
+    const auto live = static_cast<std::size_t>(std::max(1, shared_.live_runners()));
+    const std::size_t share = (lane_count + live - 1) / live;
     const std::size_t lanes = idle.sweep() ? lane_count : share;
     std::vector<int> order(lane_count);
     for (std::size_t i = 0; i < order.size(); ++i)
@@ -116,6 +119,7 @@ void Runner::work(PgConnection& connection) {
 
     const auto begin = steady_clock::now();
     const BatchResult result = batch.run(order, lanes, size.next(), careful);
+    if (result.lane_count != 0) lane_count = result.lane_count;
     if (result.outcome != BatchResult::Outcome::committed) {
       if (meter != nullptr) meter->repeated.add();
       // What the fast way cannot do, the careful way does as a whole.
@@ -147,9 +151,9 @@ void Runner::work(PgConnection& connection) {
     }
     blocked = result.blocked ? blocked + 1 : 0;
     if (blocked > 0 && blocked < longest_blocked) continue;
-    const IdleProtocol::Next next =
-        idle.after({result.suspected ? std::max<std::size_t>(1, result.taken) : result.taken,
-                    result.lanes == lane_count, result.armed, result.xmin});
+    const IdleProtocol::Next next = idle.after(
+        {result.suspected ? std::max<std::size_t>(1, result.taken) : result.taken,
+         result.lanes == order.size() && order.size() >= lane_count, result.armed, result.xmin});
     switch (next.step) {
       case IdleProtocol::Step::look:
         break;

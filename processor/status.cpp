@@ -21,7 +21,7 @@ SELECT (SELECT count(*) FROM spillway.queue) + (SELECT count(*) FROM spillway.ra
           UNION ALL SELECT min(w.event_id) FROM spillway.waiting w WHERE w.attempts = 0) pending)),
        (SELECT max(id) FROM spillway.events),
        (SELECT last_value FROM spillway.queue_seq WHERE is_called),
-       h.last, h.floor, h.epoch
+       h.last, h.floor, h.epoch, spillway.lane_count()
 FROM spillway.stream_head h)"};
 
 }  // namespace
@@ -40,6 +40,7 @@ Status read_status(SqlSession& session) {
   status.head = rows.integer(0, 7);
   status.floor = rows.integer(0, 8);
   status.epoch = rows.string(0, 9);
+  status.lanes = rows.integer<int>(0, 10);
   const LiveWorkers live = WorkerRegistry(session, true).count();
   status.workers = live.workers;
   status.runners = live.runners;
@@ -72,6 +73,7 @@ nlohmann::json to_json(const Status& status) {
           {"epoch", status.epoch},
           {"workers", status.workers},
           {"runners", status.runners},
+          {"lanes", status.lanes},
           {"stream_servers", status.stream_servers}};
 }
 

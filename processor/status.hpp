@@ -24,6 +24,7 @@ struct Status {
   std::string epoch;
   int workers = 0;  // live processes that run handlers
   int runners = 0;
+  int lanes = 0;  // of the queue; more runners than that have nothing to do
   int stream_servers = 0;
 };
 

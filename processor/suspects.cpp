@@ -52,8 +52,8 @@ UPDATE spillway.waiting w SET suspect = true
 FROM spillway.suspects s WHERE s.lane = $1::smallint AND w.event_id = s.event_id)"};
 const Statement end_notes_sql{"sw_end_notes",
                               "DELETE FROM spillway.suspects WHERE lane = $1::smallint"};
-const Statement end_suspicion_sql{"sw_end_suspicion",
-                                  "DELETE FROM spillway.suspicion WHERE lane = $1::smallint"};
+const Statement end_suspicion_sql{"sw_end_suspicion", R"(
+DELETE FROM spillway.suspicion WHERE lane = $1::smallint AND until_seq = $2::bigint)"};
 
 const Statement remove_ended_sql{"sw_remove_ended_workers", R"(
 DELETE FROM spillway.workers w
@@ -65,9 +65,9 @@ RETURNING runners, most_events, format('pid %s on %s', pid, host))"};
 const Statement suspect_lanes_sql{"sw_suspect_lanes", R"(
 INSERT INTO spillway.suspicion (lane, until_seq)
 SELECT l.lane, greatest(0, (SELECT max(r.seq) FROM (
-         SELECT q.seq FROM spillway.queue q WHERE q.lane = l.lane ORDER BY q.seq LIMIT $2::int) r),
+         SELECT q.seq FROM spillway.queue q WHERE q.lane = l.lane ORDER BY q.seq LIMIT $1::int) r),
          (SELECT max(r.seq) FROM spillway.ranked r WHERE r.lane = l.lane))
-FROM generate_series(0, $1::int - 1) AS l(lane)
+FROM generate_series(0, spillway.lane_count() - 1) AS l(lane)
 ON CONFLICT (lane) DO UPDATE SET until_seq = greatest(suspicion.until_seq, excluded.until_seq))"};
 
 const Statement tell_end_sql{"sw_tell_end", R"(
@@ -76,12 +76,15 @@ UPDATE spillway.suspects SET error = $2 WHERE process = $1 AND worker IS NOT NUL
 const Statement still_lives_sql{"sw_still_lives", R"(
 SELECT EXISTS (SELECT FROM spillway.live_workers WHERE format('pid %s on %s', pid, host) = $1))"};
 
+// Of an event whose lane its process maybe does not own any more, so the lane is looked up.
 const Statement blame_sql{"sw_blame", R"(
-WITH lane AS (
-  INSERT INTO spillway.suspicion (lane, until_seq) VALUES ($2::smallint, $3::bigint)
+WITH event AS MATERIALIZED (
+  SELECT spillway.lane_of(stream, id) AS lane FROM spillway.events WHERE id = $1::bigint),
+lane AS (
+  INSERT INTO spillway.suspicion (lane, until_seq) SELECT lane, $2::bigint FROM event
   ON CONFLICT (lane) DO UPDATE SET until_seq = greatest(suspicion.until_seq, excluded.until_seq))
 INSERT INTO spillway.suspects (event_id, lane, crashes, error)
-VALUES ($1::bigint, $2::smallint, 1, $4)
+SELECT $1::bigint, lane, 1, $3 FROM event
 ON CONFLICT (event_id) DO UPDATE SET crashes = 1, worker = NULL, error = excluded.error)"};
 
 // How long a step waits for the batches of its process. They may be waiting for somebody's lock;
@@ -245,17 +248,17 @@ bool Suspects::prepare_lane(int lane, LaneMarks& marks, std::size_t most, std::s
   if (!nothing.empty()) session_.run(drop_notes_sql, {integer_array(nothing).c_str()});
   if (!alone.empty()) session_.run(settle_notes_sql, {integer_array(alone).c_str(), "0"});
   for (const std::int64_t id : attempted)
-    session_.run(blame_sql,
-                 {std::to_string(id).c_str(), lane_text.c_str(), "0", errors.at(id).c_str()});
+    session_.run(blame_sql, {std::to_string(id).c_str(), "0", errors.at(id).c_str()});
 
   if (group.size == 0) {
-    end_suspicion(lane);
+    end_suspicion(lane, until_seq);
     prepared.moved = true;
     store.commit();
     return true;
   }
   SuspectStep step;
   step.lane = lane;
+  step.until_seq = until_seq;
   step.last = !in_range && !more_waiting && group.size == claim.size() && !group.attempted;
   for (std::size_t i = 0; i < group.size; ++i) {
     step.event_ids.push_back(candidates[i].event_id);
@@ -284,9 +287,12 @@ QueueStore::QueueClaim Suspects::claim_queue(QueueStore& store, const OwnedLanes
   return store.claim_ranked(owned.lanes, starts, limit, bytes, Turn::oldest);
 }
 
-void Suspects::end_suspicion(int lane) {
+void Suspects::end_suspicion(int lane, std::uint64_t until_seq) {
   const std::string text = std::to_string(lane);
-  for (const Statement* statement : {&mark_waiting_sql, &end_notes_sql, &end_suspicion_sql})
+  const Rows ended =
+      session_.run(end_suspicion_sql, {text.c_str(), std::to_string(until_seq).c_str()});
+  if (ended.affected() == 0) return;
+  for (const Statement* statement : {&mark_waiting_sql, &end_notes_sql})
     session_.run(*statement, {text.c_str()});
 }
 
@@ -310,12 +316,10 @@ void Suspects::settle(const SuspectStep& step) {
                                                      step.attempted ? nullptr : own.c_str()});
   if (rows.affected() != step.event_ids.size())
     throw SqlError("40001", "another process has taken these events over");
-  if (step.last) end_suspicion(step.lane);
+  if (step.last) end_suspicion(step.lane, step.until_seq);
 }
 
-void note_ended_workers(SqlSession& session, const std::function<void(const std::string&)>& log) {
-  QueueStore store(session);
-  store.begin();
+std::string note_ended_workers(SqlSession& session) {
   const Rows ended = session.run(remove_ended_sql);
   int most_events = 0;
   std::string who;
@@ -327,15 +331,22 @@ void note_ended_workers(SqlSession& session, const std::function<void(const std:
   if (most_events > 0) {
     // A batch that moves scheduled events into the queue may run them at once. They must be in the
     // queue for good, or the next process would find them not yet moved, and not under suspicion.
-    store.promote_scheduled();
-    session.run(suspect_lanes_sql,
-                {std::to_string(lane_count).c_str(), std::to_string(most_events).c_str()});
+    QueueStore(session).promote_scheduled();
+    session.run(suspect_lanes_sql, {std::to_string(most_events).c_str()});
   }
-  store.commit();
   if (!who.empty())
-    log(who +
+    who +=
         " ended without stopping in order: the next events run in small groups, in case one "
-        "of them brought it about");
+        "of them brought it about";
+  return who;
+}
+
+void note_ended_workers(SqlSession& session, const std::function<void(const std::string&)>& log) {
+  QueueStore store(session);
+  store.begin();
+  const std::string line = note_ended_workers(session);
+  store.commit();
+  if (!line.empty()) log(line);
 }
 
 std::string process_name(int pid) {
@@ -360,10 +371,10 @@ void await_end(SqlSession& session, const std::string& process, const std::strin
   session.run(tell_end_sql, {process.c_str(), how.c_str()});
 }
 
-void blame(SqlSession& session, std::int64_t event_id, int lane, std::uint64_t seq,
+void blame(SqlSession& session, std::int64_t event_id, std::uint64_t seq,
            const std::string& error) {
-  session.run(blame_sql, {std::to_string(event_id).c_str(), std::to_string(lane).c_str(),
-                          std::to_string(seq).c_str(), error.c_str()});
+  session.run(blame_sql,
+              {std::to_string(event_id).c_str(), std::to_string(seq).c_str(), error.c_str()});
 }
 
 }  // namespace spillway

@@ -76,7 +76,8 @@ struct SuspectStep {
   std::vector<std::int64_t> event_ids;   // sorted
   std::vector<std::int64_t> alone;       // of them, those that must run alone; sorted
   std::optional<std::string> attempted;  // the event fails with this instead of running
-  bool last = false;                     // with it the lane's suspicion ends
+  bool last = false;                     // with it the lane's suspicion ends, if that is
+  std::uint64_t until_seq = 0;  // still up to here: the lanes may have been shared out anew
 };
 
 // Of one process. A step has the process's handlers for itself: an end while an event runs alone is
@@ -164,7 +165,7 @@ class Suspects {
   // False: somebody else is at this lane.
   bool prepare_lane(int lane, LaneMarks& marks, std::size_t most, std::size_t bytes,
                     Prepared& prepared);
-  void end_suspicion(int lane);
+  void end_suspicion(int lane, std::uint64_t until_seq);  // if it is up to there
 
   SqlSession& session_;
   SuspectsShared* shared_;
@@ -173,6 +174,8 @@ class Suspects {
 // Removes the processes that do not live from spillway.workers. If one of them ran handlers, every
 // lane is under suspicion from then on, and `log` is told so. Opens a transaction.
 void note_ended_workers(SqlSession& session, const std::function<void(const std::string&)>& log);
+// The same in the transaction that is open; returns what is to be logged after it, "" for nothing.
+[[nodiscard]] std::string note_ended_workers(SqlSession& session);
 
 // Who the notes call "pid 17 on host".
 [[nodiscard]] std::string process_name(int pid);
@@ -185,7 +188,6 @@ void note_ended_workers(SqlSession& session, const std::function<void(const std:
 void await_end(SqlSession& session, const std::string& process, const std::string& how);
 
 // An event that was seen to hang: its attempt has failed with `error`.
-void blame(SqlSession& session, std::int64_t event_id, int lane, std::uint64_t seq,
-           const std::string& error);
+void blame(SqlSession& session, std::int64_t event_id, std::uint64_t seq, const std::string& error);
 
 }  // namespace spillway

@@ -242,7 +242,7 @@ int run_worker(const WorkerOptions& options) {
   Wake events;
   Wake outbox;
   Wake presence;
-  LaneMarks marks(lane_count);
+  LaneMarks marks(most_lanes);
   RunnerCounters counters;
   EventMeter meter;
 

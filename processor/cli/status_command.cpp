@@ -61,6 +61,7 @@ void add_status(CLI::App& app, Action& action) {
       row("floor position", status.floor);
       row("workers", status.workers);
       row("runners", status.runners);
+      row("lanes", status.lanes);
       row("stream servers", status.stream_servers);
       if (interval.count() > 0) {
         row("enqueued/s", rates.enqueued_per_second);

@@ -133,7 +133,6 @@ ClaimedEvent claimed_of(std::int64_t id, const std::string& type) {
   ClaimedEvent claimed;
   claimed.event.id = id;
   claimed.event.type = type;
-  claimed.lane = 5;
   claimed.seq = 99;
   return claimed;
 }
@@ -145,7 +144,6 @@ TEST(HandlerSlot, shows_the_event_in_hand) {
   const auto first = slot.look();
   ASSERT_TRUE(first);
   EXPECT_EQ(first->event_id, 17);
-  EXPECT_EQ(first->lane, 5);
   EXPECT_EQ(first->seq, 99u);
   EXPECT_EQ(first->type, "CommentAdded");
   slot.leave();

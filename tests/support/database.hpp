@@ -10,6 +10,10 @@
 #include "processor/pg_connection.hpp"
 #include "processor/private_postgres.hpp"
 
+namespace spillway {
+inline constexpr int lane_count = 8;  // of a new database
+}
+
 namespace spillway::test {
 
 // The server of this test program; started on first use, stopped and removed at its end.
