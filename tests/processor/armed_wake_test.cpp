@@ -17,6 +17,7 @@
 #include <thread>
 #include <vector>
 
+#include "processor/lane_setting.hpp"
 #include "processor/listener.hpp"
 #include "processor/runner.hpp"
 #include "tests/support/database.hpp"
@@ -75,7 +76,7 @@ struct RunnersOfAProcess {
 
   Wake wake;
   Wake broadcasts;
-  LaneMarks marks{lane_count};
+  LaneMarks marks{most_lanes};
   RunnerCounters counters;
   Listener listener;
   std::vector<std::unique_ptr<Runner>> runners;
@@ -138,6 +139,7 @@ TEST(ArmedWake, NoEventWaitsForAPollThatIsAMinuteAway) {
   const auto armings = [&] { return one.counters.armings + two.counters.armings; };
   const auto done = [&] { return one.counters.done + two.counters.done; };
 
+  const std::vector<int> lanes{1, 16, 3, 8};
   std::uint64_t committed = 0, rounds = 0;
   clock::duration longest{};
   std::vector<std::unique_ptr<Writer>> all;
@@ -153,6 +155,12 @@ TEST(ArmedWake, NoEventWaitsForAPollThatIsAMinuteAway) {
       std::vector<std::jthread> threads;
       threads.reserve(writers);
       for (auto& writer : all) threads.emplace_back([&] { added += writer->round(longest_ms); });
+      // Who sleeps has looked into the lanes that there were.
+      if (rounds % 20 == 10)
+        threads.emplace_back([&] {
+          PgConnection connection(database.target());
+          set_lanes(connection, lanes[rounds / 20 % lanes.size()]);
+        });
     }
     committed += added;
     const auto begin = clock::now();

@@ -35,7 +35,7 @@ class Random {
   std::uint64_t state_;
 };
 
-constexpr std::size_t lanes = 3;
+constexpr std::size_t most_lanes = 16;
 constexpr std::size_t processes = 2;
 constexpr std::size_t most_runners = 3;  // the first two in one process
 constexpr std::size_t inserters = 3;
@@ -44,16 +44,18 @@ constexpr int most_rows = 24;
 
 class Model {
  public:
-  Model(std::uint64_t seed, Mistake mistake) : random_(seed), mistake_(mistake) {
+  Model(std::uint64_t seed, Mistake mistake, std::size_t lanes)
+      : lanes_(lanes), random_(seed), mistake_(mistake) {
     armed_ = random_.below(2);
     burst_ = 1u << 2 * random_.below(4);
     to_insert_ = 1 + random_.below(4);
-    for (std::size_t i = 0; i < processes; ++i) marks_[i] = std::make_unique<LaneMarks>(lanes);
+    for (std::size_t i = 0; i < processes; ++i) marks_[i] = std::make_unique<LaneMarks>(lanes_);
     runners_.resize(1 + random_.below(most_runners));
     actors_ = static_cast<unsigned>(actors - most_runners + runners_.size());
     for (std::size_t i = 0; i < runners_.size(); ++i) {
       runners_[i].process = i < 2 ? 0 : 1;
-      runners_[i].first_lane = i % lanes;
+      runners_[i].first_lane = i % lanes_;
+      runners_[i].wanted = lanes_;
     }
     if (random_.one_in(2)) {  // everybody is asleep already
       armed_ = 1;
@@ -131,7 +133,7 @@ class Model {
     std::size_t first_lane = 0;
     IdleProtocol idle = fresh();
     std::uint64_t signals = 0;
-    std::size_t wanted = lanes;
+    std::size_t wanted = 0;
     std::size_t tried = 0;
     std::vector<std::size_t> owned{};
     std::vector<LaneMarks::Claim> claims{};
@@ -215,7 +217,7 @@ class Model {
       case At::queue_row: {
         // seq is drawn in the trigger, by when the transaction has its xid.
         const int row = rows_++;
-        lane_of_[static_cast<std::size_t>(row)] = random_.below(lanes);
+        lane_of_[static_cast<std::size_t>(row)] = random_.below(static_cast<unsigned>(lanes_));
         state_of_[static_cast<std::size_t>(row)] = RowState::uncommitted;
         one.rows[static_cast<std::size_t>(one.count++)] = row;
         one.at = At::read_armed;
@@ -268,8 +270,8 @@ class Model {
       case At::begin:
         one.asleep = false;
         one.signals = wake_[one.process];
-        one.wanted = one.idle.sweep() ? lanes : 1 + random_.below(2);
-        one.first_lane = (one.first_lane + one.wanted) % lanes + (one.wanted == lanes ? 1 : 0);
+        one.wanted = one.idle.sweep() ? lanes_ : 1 + random_.below(2);
+        one.first_lane = (one.first_lane + one.wanted) % lanes_ + (one.wanted == lanes_ ? 1 : 0);
         one.tried = 0;
         one.owned.clear();
         one.claims.clear();
@@ -285,12 +287,12 @@ class Model {
         return;
       case At::lock: {
         // One try at a time: others lock and unlock between.
-        const std::size_t lane = (one.first_lane + one.tried++) % lanes;
+        const std::size_t lane = (one.first_lane + one.tried++) % lanes_;
         if (owner_[lane] == nobody) {
           owner_[lane] = self;
           one.owned.push_back(lane);
         }
-        if (one.owned.size() < one.wanted && one.tried < lanes) return;
+        if (one.owned.size() < one.wanted && one.tried < lanes_) return;
         if (one.owned.empty()) {  // rolled back; no row, no xmin
           one.xmin = 0;
           one.saw_armed = false;
@@ -406,7 +408,7 @@ class Model {
     using At = Runner::At;
     IdleProtocol::Look look;
     look.taken = one.taken.size();
-    look.all_lanes = one.owned.size() == lanes ||
+    look.all_lanes = one.owned.size() == lanes_ ||
                      (mistake_ == Mistake::part_of_the_lanes_counts && !one.owned.empty());
     look.armed = one.saw_armed;
     look.xmin = one.xmin;
@@ -471,6 +473,7 @@ class Model {
   static std::uint64_t seq_of(int row) { return static_cast<std::uint64_t>(row) + 1; }
   void set(int row, RowState state) { state_of_[static_cast<std::size_t>(row)] = state; }
 
+  const std::size_t lanes_;
   Random random_;
   Mistake mistake_;
   std::uint64_t now_ = 0;
@@ -486,7 +489,7 @@ class Model {
   int rows_ = 0;
   std::array<std::size_t, most_rows> lane_of_{};
   std::array<RowState, most_rows> state_of_{};
-  std::array<int, lanes> owner_{};
+  std::array<int, most_lanes> owner_{};
   std::array<bool, processes> pending_{};
   std::array<std::uint64_t, processes> wake_{};
   std::array<std::unique_ptr<LaneMarks>, processes> marks_;
@@ -500,8 +503,8 @@ class Model {
 
 }  // namespace
 
-Interleaving interleave(std::uint64_t seed, Mistake mistake) {
-  Model model(seed, mistake);
+Interleaving interleave(std::uint64_t seed, Mistake mistake, std::size_t lanes) {
+  Model model(seed, mistake, lanes);
   Interleaving result;
   result.trouble = model.run();
   result.events = model.events();

@@ -6,6 +6,7 @@
 // cost one fallback poll.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 
@@ -29,7 +30,7 @@ struct Interleaving {
   int sleeps = 0;
 };
 
-// Runs one until everybody sleeps and nobody inserts any more.
-[[nodiscard]] Interleaving interleave(std::uint64_t seed, Mistake mistake);
+// Runs one until everybody sleeps and nobody inserts any more. At most 16 lanes.
+[[nodiscard]] Interleaving interleave(std::uint64_t seed, Mistake mistake, std::size_t lanes = 3);
 
 }  // namespace spillway::test

@@ -97,10 +97,10 @@ struct Tally {
   std::string trouble;
 };
 
-Tally explore(Mistake mistake) {
+Tally explore(Mistake mistake, std::size_t lanes = 3, std::uint64_t most = interleavings) {
   Tally tally;
-  while (tally.runs < interleavings && tally.trouble.empty()) {
-    const Interleaving result = interleave(++tally.runs, mistake);
+  while (tally.runs < most && tally.trouble.empty()) {
+    const Interleaving result = interleave(++tally.runs, mistake, lanes);
     const std::string& trouble = result.trouble;
     if (!trouble.empty())
       tally.trouble = "interleaving " + std::to_string(tally.runs) + ": " + trouble;
@@ -133,6 +133,16 @@ TEST(IdleProtocol, NoEventWaitsForThePollInAMillionInterleavings) {
             << tally.armings << " armings, " << tally.sleeps << " times asleep" << std::endl;
   EXPECT_GT(tally.events, interleavings);
   EXPECT_GT(tally.armings, interleavings);
+}
+
+// With one lane all runners but one find nothing; with many, none has them all for long.
+TEST(IdleProtocol, NoEventWaitsForThePollWithOneLaneOrSixteen) {
+  for (const std::size_t lanes : {1u, 16u}) {
+    const Tally tally = explore(Mistake::none, lanes, interleavings / 4);
+    EXPECT_EQ(tally.trouble, "") << lanes << " lanes";
+    EXPECT_GT(tally.events, interleavings / 4);
+    EXPECT_NE(explore(Mistake::no_bound, lanes).trouble, "") << lanes << " lanes";
+  }
 }
 
 }  // namespace
