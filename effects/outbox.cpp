@@ -47,30 +47,29 @@ void Outbox::add(std::int64_t event_id, std::vector<PendingBroadcast> broadcasts
 void Outbox::write(bool notify) {
   if (empty()) return;
   struct Columns {
-    std::string channel = "{", event_type = "{", data = "{", number = "{";
+    SqlArray channel{SqlArray::Of::texts}, event_type{SqlArray::Of::texts},
+        data{SqlArray::Of::jsons}, number{SqlArray::Of::bigints};
     void add(const PendingBroadcast& broadcast, std::int64_t value) {
-      append_array_element(channel, broadcast.channel);
-      append_array_element(event_type, broadcast.event_type);
-      append_array_element(data, broadcast.data_json);
-      append_array_element(number, value);
-    }
-    void close() {
-      for (std::string* column : {&channel, &event_type, &data, &number}) *column += '}';
+      channel.add(broadcast.channel);
+      event_type.add(broadcast.event_type);
+      data.add(broadcast.data_json);
+      number.add(value);
     }
   };
   Columns durable;
   for (std::size_t i = 0; i < pending_.size(); ++i)
     if (!pending_[i].ephemeral) durable.add(pending_[i], event_ids_[i]);
-  durable.close();
   const std::size_t ephemeral_count = pending_.size() - durable_;
-  const Rows head = session_.run(
-      write_durable, {durable.channel.c_str(), durable.event_type.c_str(), durable.data.c_str(),
-                      durable.number.c_str(), std::to_string(durable_).c_str(),
-                      std::to_string(ephemeral_count).c_str()});
-  base_position_ = head.integer<std::uint64_t>(0, 0);
-  base_ephemeral_ = head.integer<std::uint64_t>(0, 1);
+  session_.send(write_durable,
+                {durable.channel, durable.event_type, durable.data, durable.number,
+                 std::to_string(durable_).c_str(), std::to_string(ephemeral_count).c_str()},
+                [this](const Rows& head) {
+                  base_position_ = head.integer<std::uint64_t>(0, 0);
+                  base_ephemeral_ = head.integer<std::uint64_t>(0, 1);
+                });
 
   if (ephemeral_count > 0) {
+    session_.finish();  // what follows names the positions
     Columns ephemeral;
     std::uint64_t position = base_position_;
     for (const PendingBroadcast& broadcast : pending_) {
@@ -79,12 +78,10 @@ void Outbox::write(bool notify) {
       else
         ++position;
     }
-    ephemeral.close();
-    session_.run(write_ephemeral,
-                 {ephemeral.channel.c_str(), ephemeral.event_type.c_str(), ephemeral.data.c_str(),
-                  ephemeral.number.c_str(), std::to_string(base_ephemeral_).c_str()});
+    session_.send(write_ephemeral, {ephemeral.channel, ephemeral.event_type, ephemeral.data,
+                                    ephemeral.number, std::to_string(base_ephemeral_).c_str()});
   }
-  if (notify) session_.run(notify_feeds);
+  if (notify) session_.send(notify_feeds, {});
 }
 
 sse::BroadcastBatch Outbox::take() {

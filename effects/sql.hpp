@@ -3,11 +3,18 @@
 //
 // One session, one thread. Errors are exceptions: SqlError when the server refused a statement,
 // ConnectionLost when the session is gone and its outcome unknown.
+//
+// Statements that are sent share a round trip: the answer of each is handed to its callback during
+// finish(), or during the next run() or exec(), in order. When one of them is refused nothing
+// behind it is carried out, a COMMIT neither, and the call that waits throws its error; callbacks
+// behind it are not called. What a callback writes to must live until then, also when something
+// else throws in between. A session that cannot do this carries each statement out as it is sent.
 #pragma once
 
 #include <charconv>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <stdexcept>
@@ -15,6 +22,8 @@
 #include <string_view>
 #include <utility>
 #include <vector>
+
+#include "effects/sql_array.hpp"
 
 namespace spillway {
 
@@ -83,12 +92,26 @@ struct Statement {
   std::string text;
 };
 
+// Zero-terminated text, nullptr for NULL; or an array. Nothing is copied: what it points to must
+// live until the statement was run or sent.
+class Parameter {
+ public:
+  Parameter(const char* text) : text_(text) {}
+  Parameter(const SqlArray& array) : array_(&array) {}
+
+  [[nodiscard]] const char* text() const { return text_; }
+  [[nodiscard]] const SqlArray* array() const { return array_; }  // or nullptr
+
+ private:
+  const char* text_ = nullptr;
+  const SqlArray* array_ = nullptr;
+};
+
 class SqlSession {
  public:
   virtual ~SqlSession() = default;
 
-  // Parameters are zero-terminated text, nullptr is NULL.
-  virtual Rows run(const Statement& statement, std::span<const char* const> parameters) = 0;
+  virtual Rows run(const Statement& statement, std::span<const Parameter> parameters) = 0;
 
   // One or more statements without parameters in one round trip; the rows of the last one.
   virtual Rows exec(const std::string& sql) = 0;
@@ -96,9 +119,28 @@ class SqlSession {
   // Gives up the prepared form of a statement, if it has one.
   virtual void forget(const Statement& statement) = 0;
 
-  Rows run(const Statement& statement) { return run(statement, std::span<const char* const>{}); }
-  Rows run(const Statement& statement, std::initializer_list<const char*> parameters) {
-    return run(statement, std::span<const char* const>(parameters.begin(), parameters.size()));
+  using Answer = std::function<void(const Rows&)>;
+
+  // Like run() and exec() of one statement, without waiting for the answer.
+  virtual void send(const Statement& statement, std::span<const Parameter> parameters,
+                    Answer answer) {
+    const Rows rows = run(statement, parameters);
+    if (answer) answer(rows);
+  }
+  virtual void send_exec(const std::string& sql) { exec(sql); }
+
+  // Waits for the answers of all that was sent.
+  virtual void finish() {}
+
+  void send(const Statement& statement, std::initializer_list<Parameter> parameters,
+            Answer answer = {}) {
+    send(statement, std::span<const Parameter>(parameters.begin(), parameters.size()),
+         std::move(answer));
+  }
+
+  Rows run(const Statement& statement) { return run(statement, std::span<const Parameter>{}); }
+  Rows run(const Statement& statement, std::initializer_list<Parameter> parameters) {
+    return run(statement, std::span<const Parameter>(parameters.begin(), parameters.size()));
   }
 };
 

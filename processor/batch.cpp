@@ -14,6 +14,11 @@ using std::chrono::milliseconds;
 // An event that only waits for somebody else's lock comes back after this long at most.
 constexpr milliseconds longest_lock_delay{30'000};
 
+// After a batch of no more, the next claim goes along with owning the lanes: that saves a round
+// trip where latency is what matters. After larger ones a claim that turns out to be of no use
+// would cost more than that.
+constexpr std::size_t few = 64;
+
 LaneStarts starts_of(const std::vector<LaneMarks::Claim>& claims) {
   LaneStarts starts;
   for (const LaneMarks::Claim& claim : claims) {
@@ -24,6 +29,19 @@ LaneStarts starts_of(const std::vector<LaneMarks::Claim>& claims) {
         starts.blockers.push_back(xid);
   }
   return starts;
+}
+
+// Those of the claims, one for each lane of `order`, that are for `lanes`.
+std::vector<LaneMarks::Claim> of_lanes(std::span<const int> order,
+                                       std::vector<LaneMarks::Claim> claims,
+                                       const std::vector<int>& lanes) {
+  std::vector<LaneMarks::Claim> kept;
+  kept.reserve(lanes.size());
+  for (const int lane : lanes) {
+    const auto at = std::find(order.begin(), order.end(), lane);
+    kept.push_back(std::move(claims[static_cast<std::size_t>(at - order.begin())]));
+  }
+  return kept;
 }
 
 }  // namespace
@@ -74,7 +92,7 @@ BatchResult Batch::attempt(std::span<const int> order, std::size_t lanes, std::s
   BatchResult result;
   step_ = step;
   std::int64_t alone = 0;  // the event of a batch of one
-  std::uint64_t xid = 0;
+  xid_ = 0;
   handling_.begin();
   outbox_.clear();
   logs_.clear();
@@ -83,7 +101,19 @@ BatchResult Batch::attempt(std::span<const int> order, std::size_t lanes, std::s
   webhooks_ = false;
   store_.begin();
   try {
-    OwnedLanes owned = store_.own_lanes(order, lanes);
+    // A snapshot of some batches ago will do to start from: what was settled stays so.
+    std::vector<LaneMarks::Claim> claims;
+    std::optional<QueueStore::Look> look;
+    if (step == nullptr && claim_along_ && xmin_ != 0) {
+      for (const int lane : order)
+        claims.push_back(marks_.begin(static_cast<std::size_t>(lane), xmin_));
+      look = store_.look(order, lanes, starts_of(claims), limit, options_.bytes);
+    }
+    OwnedLanes owned = look ? std::move(look->owned) : store_.own_lanes(order, lanes);
+    if (owned.xmin != 0) xmin_ = owned.xmin;
+    const bool common =
+        !owned.waiting_due && !owned.scheduled_due && !owned.ranked && owned.suspected.empty();
+    if (look && (!common || !look->claim || look->claim->ranked_left)) look.reset();
     result.lane_count = static_cast<std::size_t>(owned.lane_count);
     result.xmin = owned.xmin;
     result.armed = owned.armed;
@@ -106,9 +136,13 @@ BatchResult Batch::attempt(std::span<const int> order, std::size_t lanes, std::s
 
     if (marks_.wants_sample())
       if (const auto writers = store_.queue_writers()) marks_.sample(*writers);
-    std::vector<LaneMarks::Claim> claims;
-    for (const int lane : owned.lanes)
-      claims.push_back(marks_.begin(static_cast<std::size_t>(lane), owned.xmin));
+    if (look) {
+      claims = of_lanes(order, std::move(claims), owned.lanes);
+    } else {
+      claims.clear();
+      for (const int lane : owned.lanes)
+        claims.push_back(marks_.begin(static_cast<std::size_t>(lane), owned.xmin));
+    }
 
     std::vector<ClaimedEvent> waited;
     // Half of the batch at most, so that many retries at once leave room for what is new.
@@ -119,7 +153,9 @@ BatchResult Batch::attempt(std::span<const int> order, std::size_t lanes, std::s
     }
     QueueStore::QueueClaim queued;
     queued.cut = true;
-    if (waited.size() < limit)
+    if (look)
+      queued = std::move(*look->claim);
+    else if (waited.size() < limit)
       queued = step != nullptr ? Suspects::claim_queue(store_, owned, starts_of(claims),
                                                        limit - waited.size(), options_.bytes)
                                : claim_queue(owned, starts_of(claims), limit - waited.size());
@@ -150,8 +186,9 @@ BatchResult Batch::attempt(std::span<const int> order, std::size_t lanes, std::s
       if (work.size() == 1) alone = work.front().claimed->event.id;
       handling_.run(work, careful,
                     step != nullptr && step->attempted ? &*step->attempted : nullptr);
-      xid = settle(work, queued.events, result);
+      settle(work, queued.events, result);
     }
+    claim_along_ = common && result.taken <= few;
     if (step != nullptr) suspects_.settle(*step);
     store_.commit();
     result.waited_in_vain = handling_.waits_in_vain() > 0;
@@ -161,7 +198,7 @@ BatchResult Batch::attempt(std::span<const int> order, std::size_t lanes, std::s
     // With priorities what was read is not what was taken.
     if (queued.ranked_left || step != nullptr) claims.clear();
     // Moving scheduled events gave the transaction its xid before the read.
-    if (result.scheduled_moved) xid = 0;
+    if (result.scheduled_moved) xid_ = 0;
     // Every owned lane counts, also those in which nothing was found.
     for (std::size_t i = 0; i < claims.size(); ++i) {
       std::optional<std::uint64_t> last;
@@ -170,7 +207,7 @@ BatchResult Batch::attempt(std::span<const int> order, std::size_t lanes, std::s
       // A claim that was cut may not have come to this lane at all.
       if (queued.cut && !last) continue;
       marks_.committed(static_cast<std::size_t>(owned.lanes[i]), claims[i],
-                       {last, queued.cut, xid, queued.fast || queued.events.empty()});
+                       {last, queued.cut, xid_, queued.fast || queued.events.empty()});
     }
   } catch (const SqlError& error) {
     handling_.refused(error);
@@ -292,8 +329,8 @@ bool Batch::holds_stream(const Work& failed) const {
   return failed.claimed->event.stream && (options_.dead_holds_stream || !is_final(failed));
 }
 
-std::uint64_t Batch::settle(std::vector<Work>& work, std::span<const ClaimedEvent> from_queue,
-                            BatchResult& result) {
+void Batch::settle(std::vector<Work>& work, std::span<const ClaimedEvent> from_queue,
+                   BatchResult& result) {
   std::vector<Postponed> postponed;
   std::vector<Buried> buried;
   std::vector<std::int64_t> left_waiting;    // ids that need not wait any longer
@@ -352,7 +389,7 @@ std::uint64_t Batch::settle(std::vector<Work>& work, std::span<const ClaimedEven
       }
     }
   }
-  const std::uint64_t xid = store_.remove_from_queue(from_queue);
+  store_.remove_from_queue(from_queue, xid_);
   store_.remove_from_waiting(left_waiting);
   store_.postpone(postponed);
   store_.bury(buried);
@@ -362,7 +399,6 @@ std::uint64_t Batch::settle(std::vector<Work>& work, std::span<const ClaimedEven
   store_.release_streams(to_release);
   // Last, because it takes the lock on the head that all batches share until their COMMIT.
   outbox_.write(sinks_.others_listen && sinks_.others_listen());
-  return xid;
 }
 
 }  // namespace spillway

@@ -96,9 +96,8 @@ class Batch {
   QueueStore::QueueClaim claim_queue(const OwnedLanes& owned, const LaneStarts& starts,
                                      std::size_t limit);
   void hold_followers(std::vector<Work>& work, std::size_t failed);  // if it holds its stream
-  // Returns the transaction's xid, if it took anything from the queue.
-  std::uint64_t settle(std::vector<Work>& work, std::span<const ClaimedEvent> from_queue,
-                       BatchResult& result);
+  void settle(std::vector<Work>& work, std::span<const ClaimedEvent> from_queue,
+              BatchResult& result);
   void report(const Work& work, LogLevel level, const char* what, const std::string& more);
   void note(const Work& work, Outcome outcome);
   void count();  // what was noted, after the commit
@@ -126,7 +125,10 @@ class Batch {
   std::vector<int> suspected_lanes_;
   bool suspects_next_ = false;  // suspected lanes and the others take turns
   std::mt19937_64 random_;
-  unsigned turn_ = 0;  // of claims with priorities
+  unsigned turn_ = 0;        // of claims with priorities
+  std::uint64_t xid_ = 0;    // of the transaction, by its commit; 0: not known
+  std::uint64_t xmin_ = 0;   // of the last snapshot that owned lanes
+  bool claim_along_ = true;  // with owning the lanes, next time
   int failures_in_a_row_ = 0;
   bool timed_out_ = false;   // the batch before this one ended by a timeout
   bool queue_only_ = false;  // the next one: the last one's time went into events that wait

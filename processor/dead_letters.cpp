@@ -109,12 +109,12 @@ class Bound {
   }
   Bound(const Bound&) = delete;
   Bound& operator=(const Bound&) = delete;
-  [[nodiscard]] std::span<const char* const> parameters() const { return parameters_; }
+  [[nodiscard]] std::span<const Parameter> parameters() const { return parameters_; }
 
  private:
   std::string types_ = "{";
   std::vector<std::string> more_;
-  std::vector<const char*> parameters_;
+  std::vector<Parameter> parameters_;
 };
 
 std::optional<std::string> text_or_none(const Rows& rows, std::size_t row, std::size_t column) {

@@ -10,13 +10,15 @@
 #include "spillway/event.hpp"
 
 // What event_of() reads, as the first columns of a SELECT from spillway.events e.
-#define SPILLWAY_EVENT_COLUMNS                                                                     \
-  "e.id, e.type, e.stream, e.payload, e.context, e.correlation_id, e.causation_id, e.created_at, " \
-  "e.max_attempts"
+#define SPILLWAY_EVENT_COLUMNS SPILLWAY_EVENT_COLUMNS_AND("e.payload")
+#define SPILLWAY_EVENT_COLUMNS_AND(payload) \
+  "e.id, e.type, e.stream, " payload        \
+  ", e.context, e.correlation_id, e.causation_id, e.created_at, e.max_attempts"
 
 namespace spillway {
 
 inline constexpr std::size_t event_columns = 9;
+inline constexpr std::size_t payload_column = 3;
 
 struct ClaimedEvent {
   Event event;  // payload and context are parsed

@@ -1,4 +1,6 @@
 // What QueueStore claims: lanes, what waits, the common queue, what has a priority.
+#include <algorithm>
+#include <array>
 #include <utility>
 
 #include "processor/queue_store.hpp"
@@ -9,7 +11,7 @@ namespace {
 // The lock in one statement, the read in the next: the reading statement needs a snapshot taken
 // after the lock was got, or it sees rows that the lane's former owner has just finished. The LIMIT
 // stops the scan, so no lane is locked beyond it. When there is none to own, one row says the rest.
-const Statement own_lanes_sql{"sw_own_lanes", R"(
+const std::string own_lanes = R"(
 SELECT l.lane, pg_snapshot_xmin(pg_current_snapshot()),
        (SELECT EXISTS (SELECT FROM spillway.waiting WHERE due_at <= now() AND due_at < 'infinity')),
        (SELECT EXISTS (SELECT FROM spillway.scheduled WHERE due_at <= now())),
@@ -22,45 +24,73 @@ SELECT l.lane, pg_snapshot_xmin(pg_current_snapshot()),
 FROM (VALUES (true)) AS one LEFT JOIN
      (SELECT o.lane FROM unnest($1::int[]) AS o(lane)
       WHERE pg_try_advisory_xact_lock($2::int, o.lane)
-      LIMIT $3::int) AS l ON true)"};
+      LIMIT $3::int) AS l ON true)";
+const Statement own_lanes_sql{"sw_own_lanes", own_lanes};
+
+// The same for a claim that is sent along without knowing which lanes are owned: a setting of the
+// transaction tells it.
+const Statement own_and_tell_sql{"sw_own_and_tell",
+                                 "WITH owned AS MATERIALIZED (" + own_lanes + R"()
+SELECT owned.*, told.* FROM owned, (
+  SELECT set_config('spillway.lanes', (SELECT array_agg(lane)::text FROM owned), true)
+  OFFSET 0) told)"};
 
 // Where each lane's claim starts: behind what is settled (from_seq), or further on where everything
 // that may still appear below comes from transactions that are known to run (fast_seq). Whether
 // they run is asked of the claim's own snapshot, so the answer is exact.
-#define SPILLWAY_LANE_STARTS                                                       \
-  "l AS MATERIALIZED ("                                                            \
-  "  SELECT s.ord, s.lane, b.running,"                                             \
-  "         CASE WHEN b.running THEN s.fast_seq ELSE s.from_seq END AS from_seq"   \
-  "  FROM (SELECT NOT EXISTS (SELECT FROM unnest($4::xid8[]) AS x(xid) WHERE"      \
-  "          pg_visible_in_snapshot(x.xid, pg_current_snapshot())) AS running) b," \
-  "       unnest($1::smallint[], $2::bigint[], $3::bigint[])"                      \
-  "         WITH ORDINALITY AS s(lane, from_seq, fast_seq, ord))"
+std::string lane_starts(const std::string& which) {
+  return R"(l AS MATERIALIZED (
+  SELECT s.ord, s.lane, b.running,
+         CASE WHEN b.running THEN s.fast_seq ELSE s.from_seq END AS from_seq
+  FROM (SELECT NOT EXISTS (SELECT FROM unnest($4::xid8[]) AS x(xid) WHERE
+          pg_visible_in_snapshot(x.xid, pg_current_snapshot())) AS running) b,
+       unnest($1::smallint[], $2::bigint[], $3::bigint[])
+         WITH ORDINALITY AS s(lane, from_seq, fast_seq, ord) )" +
+         which + ")";
+}
 
 // The end of a claim: `q` names the rows that were chosen, here come their events. The size is that
 // of the stored, maybe compressed, value, so nothing is read to know it. Looked up one by one
 // (MATERIALIZED, OFFSET 0): left to itself the planner may choose a merge join that walks the log
 // from its beginning.
-#define SPILLWAY_CLAIMED_EVENTS                                                              \
-  ", hold AS MATERIALIZED ("                                                                 \
-  "  SELECT EXISTS (SELECT FROM spillway.waiting WHERE stream IS NOT NULL) AS possible,"     \
-  "         EXISTS (SELECT FROM spillway.ranked) AS ranked,"                                 \
-  "         (SELECT bool_and(running) FROM l) AS fast)"                                      \
-  "SELECT * FROM ("                                                                          \
-  "  SELECT " SPILLWAY_EVENT_COLUMNS                                                         \
-  ", q.lane, q.seq, q.row,"                                                                  \
-  "         CASE WHEN (SELECT possible FROM hold) AND e.stream IS NOT NULL"                  \
-  "              THEN EXISTS (SELECT FROM spillway.waiting w WHERE w.stream = e.stream)"     \
-  "              ELSE false END,"                                                            \
-  "         q.ranked, (SELECT ranked FROM hold), (SELECT fast FROM hold),"                   \
-  "         sum(pg_column_size(e.payload) + pg_column_size(e.context))"                      \
-  "           OVER (ROWS UNBOUNDED PRECEDING) AS bytes,"                                     \
-  "         pg_column_size(e.payload) + pg_column_size(e.context) AS own_bytes"              \
-  "  FROM q CROSS JOIN LATERAL"                                                              \
-  "       (SELECT * FROM spillway.events WHERE events.id = q.event_id OFFSET 0) e) claimed " \
-  "WHERE bytes - own_bytes <= $6::bigint"
+const std::string held_back = R"(, hold AS MATERIALIZED (
+  SELECT EXISTS (SELECT FROM spillway.waiting WHERE stream IS NOT NULL) AS possible,
+         EXISTS (SELECT FROM spillway.ranked) AS ranked,
+         (SELECT bool_and(running) FROM l) AS fast)
+)";
+const std::string marks = R"(, q.lane, q.seq, q.row,
+         CASE WHEN (SELECT possible FROM hold) AND e.stream IS NOT NULL
+              THEN EXISTS (SELECT FROM spillway.waiting w WHERE w.stream = e.stream)
+              ELSE false END,
+         q.ranked, (SELECT ranked FROM hold), (SELECT fast FROM hold))";
+const std::string log_of_claimed = R"(
+  FROM q CROSS JOIN LATERAL
+       (SELECT * FROM spillway.events WHERE events.id = q.event_id OFFSET 0) e)";
 
-// Lane by lane, each from its start: `lane = ANY(…) ORDER BY seq` would read whole lanes.
-const Statement claim_queue_sql{"sw_claim_queue", "WITH " SPILLWAY_LANE_STARTS R"(,
+// Up to a number of bytes in all.
+const std::string measured_events = held_back + R"(
+SELECT * FROM (
+  SELECT )" SPILLWAY_EVENT_COLUMNS + marks +
+                                    R"(,
+         sum(pg_column_size(e.payload) + pg_column_size(e.context))
+           OVER (ROWS UNBOUNDED PRECEDING) AS bytes,
+         pg_column_size(e.payload) + pg_column_size(e.context) AS own_bytes)" +
+                                    log_of_claimed +
+                                    R"() claimed
+WHERE bytes - own_bytes <= $6::bigint)";
+
+// The sum costs a fifth of the claim, since it keeps every row aside. So at first each event is
+// asked to have no more than its share; one that has comes without its payload.
+const std::string light_events = held_back +
+                                 "SELECT " SPILLWAY_EVENT_COLUMNS_AND(
+                                     "CASE WHEN pg_column_size(e.payload) + "
+                                     "pg_column_size(e.context) <= $6::bigint THEN e.payload END") +
+                                 marks + log_of_claimed;
+
+// Lane by lane, each from its start: `lane = ANY(…) ORDER BY seq` would read whole lanes. `which`
+// narrows down the lanes that are given.
+std::string claim_queue_text(const std::string& which, const std::string& events) {
+  return "WITH " + lane_starts(which) + R"(,
 q AS MATERIALIZED (
   SELECT l.lane, r.seq, r.event_id, r.ctid AS row, false AS ranked
   FROM l CROSS JOIN LATERAL (
@@ -68,7 +98,16 @@ q AS MATERIALIZED (
     WHERE queue.lane = l.lane AND queue.seq >= l.from_seq
     ORDER BY queue.seq LIMIT $5::int) r
   LIMIT $5::int)
-)" SPILLWAY_CLAIMED_EVENTS};
+)" + events;
+}
+const Statement claim_queue_sql{"sw_claim_queue", claim_queue_text("", light_events)};
+const Statement claim_measured_sql{"sw_claim_measured", claim_queue_text("", measured_events)};
+// Of the lanes given, those that own_and_tell has got.
+const Statement claim_owned_sql{
+    "sw_claim_owned",
+    claim_queue_text("WHERE s.lane = ANY (nullif(current_setting('spillway.lanes', true), '')"
+                     "::smallint[])",
+                     light_events)};
 
 // The same with priorities. `$7` says whose turn it is, so that nobody starves: 0 the highest
 // priority, 1 the common queue, 2 what may wait, 3 whatever of the ranked is oldest; the others
@@ -77,7 +116,7 @@ q AS MATERIALIZED (
 // No stream is reordered. A ranked event waits while the common queue holds an earlier event of its
 // stream; looking that up reads the lane, so the answer is noted in after_seq. And nothing is taken
 // while an earlier ranked event of its stream stays behind. All in one statement, for one snapshot.
-const Statement claim_ranked_sql{"sw_claim_ranked", "WITH " SPILLWAY_LANE_STARTS R"(,
+const Statement claim_ranked_sql{"sw_claim_ranked", "WITH " + lane_starts("") + R"(,
 candidates AS MATERIALIZED (
   SELECT l.lane, r.* FROM l CROSS JOIN LATERAL (
     (SELECT seq, event_id, stream_key, after_seq, priority, ctid AS row FROM spillway.ranked
@@ -133,7 +172,7 @@ q AS MATERIALIZED (
                          WHERE taken.ranked AND taken.lane = earlier.lane
                            AND taken.seq = earlier.seq))
   ORDER BY class, place, seq)
-)" SPILLWAY_CLAIMED_EVENTS};
+)" + measured_events};
 
 // The first event that waits in a stream is the only one that may start it, and those behind it
 // follow up to the next one that has a time of its own. Not prepared: a plan that was made when one
@@ -192,10 +231,12 @@ GROUP BY holder.virtualtransaction)"};
 
 }  // namespace
 
-OwnedLanes QueueStore::own_lanes(std::span<const int> order, std::size_t most) {
-  const Rows rows = session_.run(
-      own_lanes_sql, {integer_array(order).c_str(), std::to_string(lane_lock_class).c_str(),
-                      std::to_string(most).c_str()});
+namespace {
+
+// After an event that is larger than its share, so many claims measure as they go.
+constexpr int measured_claims = 32;
+
+OwnedLanes owned_lanes_of(const Rows& rows) {
   OwnedLanes owned;
   for (std::size_t row = 0; row < rows.size(); ++row) {
     owned.lane_count = rows.integer<int>(row, 8);
@@ -210,6 +251,86 @@ OwnedLanes QueueStore::own_lanes(std::span<const int> order, std::size_t most) {
     if (rows.boolean(row, 7)) owned.suspected.push_back(owned.lanes.back());
   }
   return owned;
+}
+
+QueueStore::QueueClaim queue_claim_of(const Rows& rows, std::size_t limit) {
+  QueueStore::QueueClaim claim;
+  claim.cut = rows.size() >= limit;
+  claim.events.reserve(rows.size());
+  for (std::size_t row = 0; row < rows.size(); ++row) {
+    claim.events.push_back(event_of(rows, row));
+    ClaimedEvent& claimed = claim.events.back();
+    claimed.seq = rows.integer<std::uint64_t>(row, event_columns + 1);
+    claimed.row = rows.string(row, event_columns + 2);
+    claimed.held = rows.boolean(row, event_columns + 3);
+    claimed.ranked = rows.boolean(row, event_columns + 4);
+  }
+  if (!rows.empty()) {
+    claim.ranked_left = rows.boolean(0, event_columns + 5);
+    claim.fast = rows.boolean(0, event_columns + 6);
+  }
+  return claim;
+}
+
+// None: an event is larger than its share.
+std::optional<QueueStore::QueueClaim> light_claim_of(const Rows& rows, std::size_t limit) {
+  for (std::size_t row = 0; row < rows.size(); ++row)
+    if (rows.is_null(row, payload_column)) return std::nullopt;
+  return queue_claim_of(rows, limit);
+}
+
+QueueStore::QueueClaim measured_claim_of(const Rows& rows, std::size_t limit, std::size_t bytes) {
+  QueueStore::QueueClaim claim = queue_claim_of(rows, limit);
+  // The row that passes the limit is the last one that is given.
+  if (!rows.empty() && rows.integer<std::size_t>(rows.size() - 1, event_columns + 7) > bytes)
+    claim.cut = true;
+  return claim;
+}
+
+std::size_t share_of(std::size_t bytes, std::size_t limit) {
+  return bytes / std::max<std::size_t>(1, limit);
+}
+
+// The parameters of a claim, as text that lives as long as this does.
+class ClaimParameters {
+ public:
+  ClaimParameters(std::span<const int> lanes, const LaneStarts& starts, std::size_t limit,
+                  std::size_t bytes)
+      : text_{integer_array(lanes),       integer_array(starts.from),
+              integer_array(starts.fast), integer_array(starts.blockers),
+              std::to_string(limit),      std::to_string(bytes)} {
+    for (const std::string& one : text_) all_.emplace_back(one.c_str());
+  }
+  ClaimParameters(const ClaimParameters&) = delete;
+  ClaimParameters& operator=(const ClaimParameters&) = delete;
+  void add(const char* more) { all_.emplace_back(more); }
+  operator std::span<const Parameter>() const { return all_; }
+
+ private:
+  std::array<std::string, 6> text_;
+  std::vector<Parameter> all_;
+};
+
+}  // namespace
+
+OwnedLanes QueueStore::own_lanes(std::span<const int> order, std::size_t most) {
+  return owned_lanes_of(session_.run(
+      own_lanes_sql, {integer_array(order).c_str(), std::to_string(lane_lock_class).c_str(),
+                      std::to_string(most).c_str()}));
+}
+
+QueueStore::Look QueueStore::look(std::span<const int> order, std::size_t most,
+                                  const LaneStarts& starts, std::size_t limit, std::size_t bytes) {
+  Look look;
+  session_.send(own_and_tell_sql,
+                {integer_array(order).c_str(), std::to_string(lane_lock_class).c_str(),
+                 std::to_string(most).c_str()},
+                [&](const Rows& rows) { look.owned = owned_lanes_of(rows); });
+  session_.send(claim_owned_sql, ClaimParameters(order, starts, limit, share_of(bytes, limit)),
+                [&](const Rows& rows) { look.claim = light_claim_of(rows, limit); });
+  session_.finish();
+  if (!look.claim) measured_ = measured_claims;
+  return look;
 }
 
 std::vector<ClaimedEvent> QueueStore::claim_waiting(std::span<const int> lanes, std::size_t limit) {
@@ -235,14 +356,25 @@ std::optional<ClaimedEvent> QueueStore::find(std::int64_t event_id) {
 
 QueueStore::QueueClaim QueueStore::claim_queue(std::span<const int> lanes, const LaneStarts& starts,
                                                std::size_t limit, std::size_t bytes) {
-  return claim(claim_queue_sql, lanes, starts, limit, bytes, nullptr);
+  if (measured_ == 0) {
+    const Rows rows = session_.run(claim_queue_sql,
+                                   ClaimParameters(lanes, starts, limit, share_of(bytes, limit)));
+    if (auto claim = light_claim_of(rows, limit)) return std::move(*claim);
+    measured_ = measured_claims;
+  } else {
+    --measured_;
+  }
+  return measured_claim_of(
+      session_.run(claim_measured_sql, ClaimParameters(lanes, starts, limit, bytes)), limit, bytes);
 }
 
 QueueStore::QueueClaim QueueStore::claim_ranked(std::span<const int> lanes,
                                                 const LaneStarts& starts, std::size_t limit,
                                                 std::size_t bytes, Turn turn) {
   const std::string number = std::to_string(static_cast<int>(turn));
-  QueueClaim claimed = claim(claim_ranked_sql, lanes, starts, limit, bytes, number.c_str());
+  ClaimParameters parameters(lanes, starts, limit, bytes);
+  parameters.add(number.c_str());
+  QueueClaim claimed = measured_claim_of(session_.run(claim_ranked_sql, parameters), limit, bytes);
   claimed.ranked_left = true;
   if (claimed.events.empty())
     claimed.ranked_left = session_
@@ -252,34 +384,6 @@ QueueStore::QueueClaim QueueStore::claim_ranked(std::span<const int> lanes,
                                    {integer_array(lanes).c_str()})
                               .boolean(0, 0);
   return claimed;
-}
-
-QueueStore::QueueClaim QueueStore::claim(const Statement& statement, std::span<const int> lanes,
-                                         const LaneStarts& starts, std::size_t limit,
-                                         std::size_t bytes, const char* turn) {
-  const std::string lane = integer_array(lanes), from = integer_array(starts.from),
-                    fast = integer_array(starts.fast), blockers = integer_array(starts.blockers),
-                    most = std::to_string(limit), size = std::to_string(bytes);
-  std::vector<const char*> parameters{lane.c_str(),     from.c_str(), fast.c_str(),
-                                      blockers.c_str(), most.c_str(), size.c_str()};
-  if (turn != nullptr) parameters.push_back(turn);
-  const Rows rows = session_.run(statement, parameters);
-  QueueClaim claim;
-  claim.cut = rows.size() >= limit;
-  claim.events.reserve(rows.size());
-  for (std::size_t row = 0; row < rows.size(); ++row) {
-    claim.events.push_back(event_of(rows, row));
-    ClaimedEvent& claimed = claim.events.back();
-    claimed.seq = rows.integer<std::uint64_t>(row, event_columns + 1);
-    claimed.row = rows.string(row, event_columns + 2);
-    claimed.held = rows.boolean(row, event_columns + 3);
-    claimed.ranked = rows.boolean(row, event_columns + 4);
-    claim.ranked_left = rows.boolean(row, event_columns + 5);
-    claim.fast = rows.boolean(row, event_columns + 6);
-    // The row that passes the limit is the last one that is given.
-    if (rows.integer<std::size_t>(row, event_columns + 7) > bytes) claim.cut = true;
-  }
-  return claim;
 }
 
 std::optional<std::vector<std::uint64_t>> QueueStore::queue_writers() {

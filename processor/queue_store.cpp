@@ -28,14 +28,17 @@ INSERT INTO spillway.queue (lane, stream_key, seq, event_id)
 SELECT lane, stream_key, nextval('spillway.queue_seq'), event_id
 FROM (SELECT * FROM ready WHERE NOT ranked ORDER BY due_at, event_id) ordered)"};
 
-// By ctid: nobody but the lane's owner touches these rows, so they cannot have moved.
-const Statement remove_from_queue_sql{"sw_remove_from_queue", R"(
-WITH gone AS (DELETE FROM spillway.queue WHERE ctid = ANY ($1::tid[]) RETURNING 1)
-SELECT count(*), pg_current_xact_id() FROM gone)"};
+// By ctid: nobody but the lane's owner touches these rows, so they cannot have moved. One that is
+// not there any more means that somebody else has handled its event; then the statement fails, and
+// with it the batch, whose COMMIT may be on its way already.
+#define SPILLWAY_REMOVE_FROM(table)                                  \
+  "WITH gone AS (DELETE FROM spillway." table                        \
+  " WHERE ctid = ANY ($1::tid[]) RETURNING 1)"                       \
+  "SELECT CASE WHEN count(*) = $2::bigint THEN pg_current_xact_id()" \
+  "            ELSE spillway.refuse_lost_claim(count(*), $2::bigint) END FROM gone"
 
-const Statement remove_from_ranked_sql{"sw_remove_from_ranked", R"(
-WITH gone AS (DELETE FROM spillway.ranked WHERE ctid = ANY ($1::tid[]) RETURNING 1)
-SELECT count(*), pg_current_xact_id() FROM gone)"};
+const Statement remove_from_queue_sql{"sw_remove_from_queue", SPILLWAY_REMOVE_FROM("queue")};
+const Statement remove_from_ranked_sql{"sw_remove_from_ranked", SPILLWAY_REMOVE_FROM("ranked")};
 
 const Statement remove_from_waiting_sql{
     "sw_remove_from_waiting", "DELETE FROM spillway.waiting WHERE event_id = ANY ($1::bigint[])"};
@@ -97,10 +100,11 @@ void append_text_or_null(std::string& array, std::string_view text) {
 }  // namespace
 
 void QueueStore::begin() {
-  session_.exec("BEGIN ISOLATION LEVEL READ COMMITTED");
+  session_.send_exec("BEGIN ISOLATION LEVEL READ COMMITTED");
 }
 void QueueStore::commit() {
-  session_.exec("COMMIT");
+  session_.send_exec("COMMIT");
+  session_.finish();
 }
 void QueueStore::rollback() {
   session_.exec("ROLLBACK");
@@ -110,31 +114,25 @@ void QueueStore::promote_scheduled() {
   session_.run(promote_sql);
 }
 
-std::uint64_t QueueStore::remove_from_queue(std::span<const ClaimedEvent> claimed) {
+void QueueStore::remove_from_queue(std::span<const ClaimedEvent> claimed, std::uint64_t& xid) {
   std::string common = "{", ranked = "{";
   std::size_t ranked_count = 0;
   for (const ClaimedEvent& event : claimed) {
     append_array_element(event.ranked ? ranked : common, event.row);
     ranked_count += event.ranked ? 1 : 0;
   }
-  std::uint64_t xid = 0;
   const auto remove = [&](const Statement& statement, std::string& rows, std::size_t wanted) {
     if (wanted == 0) return;
-    const Rows gone = session_.run(statement, {(rows += '}').c_str()});
-    if (gone.integer<std::size_t>(0, 0) != wanted)
-      throw SqlError("XX000",
-                     "only " + gone.string(0, 0) + " of " + std::to_string(wanted) +
-                         " claimed events are still in the queue: did somebody delete from it?");
-    xid = gone.integer<std::uint64_t>(0, 1);
+    session_.send(statement, {(rows += '}').c_str(), std::to_string(wanted).c_str()},
+                  [&xid](const Rows& gone) { xid = gone.integer<std::uint64_t>(0, 0); });
   };
   remove(remove_from_queue_sql, common, claimed.size() - ranked_count);
   remove(remove_from_ranked_sql, ranked, ranked_count);
-  return xid;
 }
 
 void QueueStore::remove_from_waiting(std::span<const std::int64_t> event_ids) {
   if (event_ids.empty()) return;
-  session_.run(remove_from_waiting_sql, {integer_array(event_ids).c_str()});
+  session_.send(remove_from_waiting_sql, {integer_array(event_ids).c_str()});
 }
 
 void QueueStore::postpone(std::span<const Postponed> events) {
@@ -159,8 +157,8 @@ void QueueStore::postpone(std::span<const Postponed> events) {
   }
   for (std::string* array : {&id, &lane, &stream, &attempts, &delay, &error, &sqlstate, &suspect})
     *array += '}';
-  session_.run(postpone_sql, {id.c_str(), lane.c_str(), stream.c_str(), attempts.c_str(),
-                              delay.c_str(), error.c_str(), sqlstate.c_str(), suspect.c_str()});
+  session_.send(postpone_sql, {id.c_str(), lane.c_str(), stream.c_str(), attempts.c_str(),
+                               delay.c_str(), error.c_str(), sqlstate.c_str(), suspect.c_str()});
 }
 
 void QueueStore::bury(std::span<const Buried> events) {
@@ -174,8 +172,8 @@ void QueueStore::bury(std::span<const Buried> events) {
     append_array_element(suspect, buried.suspect ? "t" : "f");
   }
   for (std::string* array : {&id, &error, &sqlstate, &attempts, &suspect}) *array += '}';
-  session_.run(bury_sql,
-               {id.c_str(), error.c_str(), sqlstate.c_str(), attempts.c_str(), suspect.c_str()});
+  session_.send(bury_sql,
+                {id.c_str(), error.c_str(), sqlstate.c_str(), attempts.c_str(), suspect.c_str()});
 
   std::string held = "{", lane = "{", stream = "{", tried = "{";
   for (const Buried& buried : events) {
@@ -187,7 +185,7 @@ void QueueStore::bury(std::span<const Buried> events) {
   }
   if (held.size() == 1) return;
   for (std::string* array : {&held, &lane, &stream, &tried}) *array += '}';
-  session_.run(hold_for_ever_sql, {held.c_str(), lane.c_str(), stream.c_str(), tried.c_str()});
+  session_.send(hold_for_ever_sql, {held.c_str(), lane.c_str(), stream.c_str(), tried.c_str()});
 }
 
 void QueueStore::hold_behind(std::span<const ClaimedEvent* const> firsts) {
@@ -198,7 +196,7 @@ void QueueStore::hold_behind(std::span<const ClaimedEvent* const> firsts) {
     append_array_element(stream, *first->event.stream);
   }
   if (id.size() == 1) return;
-  session_.run(hold_behind_sql, {(id += '}').c_str(), (stream += '}').c_str()});
+  session_.send(hold_behind_sql, {(id += '}').c_str(), (stream += '}').c_str()});
 }
 
 void QueueStore::save_responses(std::span<const std::pair<std::int64_t, json>> responses) {
@@ -208,14 +206,14 @@ void QueueStore::save_responses(std::span<const std::pair<std::int64_t, json>> r
     append_array_element(id, event_id);
     append_array_element(response, answer.dump());
   }
-  session_.run(save_responses_sql, {(id += '}').c_str(), (response += '}').c_str()});
+  session_.send(save_responses_sql, {(id += '}').c_str(), (response += '}').c_str()});
 }
 
 void QueueStore::release_streams(std::span<const std::string> streams) {
   if (streams.empty()) return;
   std::string array = "{";
   for (const std::string& stream : streams) append_array_element(array, stream);
-  session_.run(release_streams_sql, {(array += '}').c_str()});
+  session_.send(release_streams_sql, {(array += '}').c_str()});
 }
 
 QueueStore::Armed QueueStore::arm(bool bound) {

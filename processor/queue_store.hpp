@@ -72,8 +72,8 @@ class QueueStore {
  public:
   explicit QueueStore(SqlSession& session) : session_(session) {}
 
-  void begin();
-  void commit();
+  void begin();   // goes with the first statement
+  void commit();  // waits for all that was sent
   void rollback();
 
   // Owns up to `most` of the lanes, tried in the order given, until the transaction ends.
@@ -99,6 +99,14 @@ class QueueStore {
   // them; claim_ranked() is the way then.
   [[nodiscard]] QueueClaim claim_queue(std::span<const int> lanes, const LaneStarts& starts,
                                        std::size_t limit, std::size_t bytes);
+  // own_lanes() and, of the lanes that it gets, claim_queue(), in one round trip. `starts`: of all
+  // the lanes in `order`. Claiming changes nothing, so what the lanes call for instead may follow.
+  struct Look {
+    OwnedLanes owned;
+    std::optional<QueueClaim> claim;  // none: there are large events, claim_queue() it is
+  };
+  [[nodiscard]] Look look(std::span<const int> order, std::size_t most, const LaneStarts& starts,
+                          std::size_t limit, std::size_t bytes);
   // With priorities. No events, but ranked_left: what was chosen must wait for what another turn
   // takes.
   [[nodiscard]] QueueClaim claim_ranked(std::span<const int> lanes, const LaneStarts& starts,
@@ -111,11 +119,12 @@ class QueueStore {
   // An event of the log, whatever has become of it; takes nothing.
   [[nodiscard]] std::optional<ClaimedEvent> find(std::int64_t event_id);
 
-  // Takes queue rows away: their events are done, postponed or buried. Returns the transaction's
-  // xid; 0 when there was nothing to take away. Throws SqlError XX000 when a row is not there any
-  // more, which would mean that somebody else has handled its event: the batch must not be
-  // committed.
-  std::uint64_t remove_from_queue(std::span<const ClaimedEvent> claimed);
+  // What follows, up to commit(), is sent and shares a round trip with it.
+
+  // Takes queue rows away: their events are done, postponed or buried. `xid` becomes that of the
+  // transaction by commit(), if there was anything to take away. SqlError XX000 when a row is not
+  // there any more, which would mean that somebody else has handled its event.
+  void remove_from_queue(std::span<const ClaimedEvent> claimed, std::uint64_t& xid);
   // Takes rows of done or buried events out of `waiting`.
   void remove_from_waiting(std::span<const std::int64_t> event_ids);
   void postpone(std::span<const Postponed> events);
@@ -141,10 +150,8 @@ class QueueStore {
   void disarm();
 
  private:
-  QueueClaim claim(const Statement& statement, std::span<const int> lanes, const LaneStarts& starts,
-                   std::size_t limit, std::size_t bytes, const char* turn);
-
   SqlSession& session_;
+  int measured_ = 0;  // claims that still measure as they go, because of large events
 };
 
 }  // namespace spillway

@@ -9,6 +9,8 @@
 #include "processor/backoff.hpp"
 #include "processor/batch_size.hpp"
 #include "processor/migrator.hpp"
+#include "processor/pg_connection.hpp"
+#include "processor/pg_pipeline.hpp"
 
 namespace spillway {
 namespace {
@@ -55,13 +57,13 @@ void Runner::run() {
   await_registration();
   while (!stopping_) {
     try {
-      PgConnection connection(shared_.target);
+      const std::unique_ptr<SqlSession> session = connect();
       if (std::exchange(away, false)) {
         shared_.marks->forget();
         shared_.log({LogLevel::info, "the database is back"});
       }
       backoff.reset();
-      work(connection);
+      work(*session);
     } catch (const SchemaVersionError&) {
       return shared_.give_up(std::current_exception());
     } catch (const PoolerError&) {
@@ -73,6 +75,16 @@ void Runner::run() {
       sleep(backoff.next());
     }
   }
+}
+
+std::unique_ptr<SqlSession> Runner::connect() {
+  PgTarget target = shared_.target;
+  if (target.pooler != Pooler::transaction) {
+    auto session = std::make_unique<PgPipeline>(target);
+    if (!session->pooled()) return session;
+    target.pooler = Pooler::transaction;
+  }
+  return std::make_unique<PgConnection>(target);
 }
 
 // A process whose end nobody would notice could begin the same batch again and again.
@@ -90,11 +102,11 @@ void Runner::sleep(milliseconds most) {
 }
 
 // The loop of a connection; idle_protocol.hpp says what follows a batch.
-void Runner::work(PgConnection& connection) {
+void Runner::work(SqlSession& session) {
   std::random_device seed;
-  Batch batch(connection, *shared_.handlers, *shared_.marks, shared_.batch, shared_.sinks,
+  Batch batch(session, *shared_.handlers, *shared_.marks, shared_.batch, shared_.sinks,
               (static_cast<std::uint64_t>(seed()) << 32) ^ seed());
-  QueueStore store(connection);
+  QueueStore store(session);
   BatchSize size(shared_.most_events);
   IdleProtocol idle(shared_.idle);
   bool careful = false;

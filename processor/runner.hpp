@@ -17,7 +17,7 @@
 #include "processor/handler_set.hpp"
 #include "processor/idle_protocol.hpp"
 #include "processor/lane_marks.hpp"
-#include "processor/pg_connection.hpp"
+#include "processor/pg_target.hpp"
 #include "processor/wake.hpp"
 
 namespace spillway {
@@ -63,7 +63,8 @@ class Runner {
  private:
   void run();
   void await_registration();
-  void work(PgConnection& connection);
+  [[nodiscard]] std::unique_ptr<SqlSession> connect();
+  void work(SqlSession& session);
   void sleep(std::chrono::milliseconds most);
 
   RunnerShared shared_;

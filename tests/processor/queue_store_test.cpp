@@ -3,7 +3,9 @@
 #include <gtest/gtest.h>
 
 #include <numeric>
+#include <set>
 
+#include "processor/pg_pipeline.hpp"
 #include "tests/support/database.hpp"
 
 namespace spillway {
@@ -58,7 +60,8 @@ TEST_F(QueueStoreTest, TheReadAfterTheLockDoesNotSeeWhatTheFormerOwnerFinished) 
   static_cast<void>(store.own_lanes(lanes, 8));
   const auto claimed = store.claim_queue(lanes, from_the_start, 10, 1000);
   ASSERT_EQ(claimed.events.size(), 1u);
-  store.remove_from_queue(claimed.events);
+  std::uint64_t xid = 0;
+  store.remove_from_queue(claimed.events, xid);
   other.begin();
   EXPECT_TRUE(other.own_lanes(lanes, 8).lanes.empty());
   store.commit();
@@ -86,6 +89,71 @@ TEST_F(QueueStoreTest, AClaimIsBoundedInBytesButTakesOneAtLeast) {
   EXPECT_EQ(claim(store, 100, 15000), "cut 1 2");
   EXPECT_EQ(claim(store, 100, 1000000), "all 1 2 3 4 5");
   store.rollback();
+}
+
+TEST_F(QueueStoreTest, ALookClaimsOnlyOfTheLanesThatItGets) {
+  database.query("INSERT INTO spillway.events (type) SELECT 'A' FROM generate_series(1, 400)");
+  PgPipeline quick(database.target());
+  QueueStore looking(quick);
+  other.begin();
+  ASSERT_EQ(other.own_lanes(std::vector<int>{1, 3, 5}, 3).lanes.size(), 3u);
+  looking.begin();
+  const auto look = looking.look(all_lanes(), 4, from_the_start, 1000, 1u << 20);
+  EXPECT_EQ(look.owned.lanes, (std::vector<int>{0, 2, 4, 6}));
+  ASSERT_TRUE(look.claim);
+  std::set<int> lanes;
+  for (const auto& event : look.claim->events) lanes.insert(event.lane);
+  EXPECT_EQ(lanes, (std::set<int>{0, 2, 4, 6}));
+  EXPECT_EQ(look.claim->events.size(),
+            static_cast<std::size_t>(
+                database.number("SELECT count(*) FROM spillway.queue WHERE lane IN (0,2,4,6)")));
+  looking.rollback();
+  // What the last transaction was told counts for nothing.
+  ASSERT_EQ(other.own_lanes(all_lanes(), 8).lanes.size(), 8u);
+  looking.begin();
+  const auto nothing = looking.look(all_lanes(), 8, from_the_start, 1000, 1u << 20);
+  EXPECT_TRUE(nothing.owned.lanes.empty());
+  ASSERT_TRUE(nothing.claim);
+  EXPECT_TRUE(nothing.claim->events.empty());
+  looking.rollback();
+  other.rollback();
+}
+
+TEST_F(QueueStoreTest, LargeEventsAreMeasured) {
+  database.query(
+      "INSERT INTO spillway.events (type, stream, payload) SELECT 'A', 's', to_jsonb((SELECT "
+      "string_agg(md5(g::text || i::text), '') FROM generate_series(1, size) i)) FROM (VALUES (1, "
+      "1), (2, 200), (3, 1), (4, 200), (5, 1)) AS v(g, size)");
+  store.begin();
+  // A share of 100 bytes, and 7000 in all: the second goes beyond the share, the fourth to the end.
+  const auto look = store.look(all_lanes(), 8, from_the_start, 70, 7000);
+  EXPECT_FALSE(look.claim);
+  EXPECT_EQ(claim(store, 70, 7000), "cut 1 2 3 4");
+  EXPECT_EQ(claim(store, 70, 70000), "all 1 2 3 4 5");
+  store.rollback();
+}
+
+TEST_F(QueueStoreTest, AClaimThatSomebodyTookAwayIsNeverCommitted) {
+  database.query("CREATE TABLE t (n int); INSERT INTO spillway.events (type) VALUES ('A'), ('A')");
+  PgPipeline quick(database.target());
+  QueueStore taking(quick);
+  taking.begin();
+  const auto claimed = taking.claim_queue(all_lanes(), from_the_start, 10, 1000).events;
+  database.query("DELETE FROM spillway.queue WHERE event_id = 1");
+  quick.send({"", "INSERT INTO t VALUES (1)"}, {});
+  std::uint64_t xid = 0;
+  taking.remove_from_queue(claimed, xid);
+  try {
+    taking.commit();
+    FAIL() << "committed";
+  } catch (const SqlError& error) {
+    EXPECT_EQ(error.sqlstate(), "XX000");
+    EXPECT_STREQ(error.what(),
+                 "only 1 of 2 claimed events are still in the queue: did somebody delete from it?");
+  }
+  taking.rollback();
+  EXPECT_EQ(xid, 0u);
+  EXPECT_EQ(database.number("SELECT count(*) FROM t"), 0);
 }
 
 TEST_F(QueueStoreTest, AnEventArrivesWhole) {
@@ -234,8 +302,10 @@ TEST_F(QueueStoreTest, AWaitingEventHoldsItsStreamAndIsFollowedInOrder) {
   store.postpone(
       std::vector<Postponed>{{&claimed[0], 1, std::chrono::milliseconds(3600000), "why", "P0001"},
                              {&claimed[1], 0, std::nullopt, "", ""}});
-  store.remove_from_queue(std::span(claimed).first(3));
+  std::uint64_t xid = 0;
+  store.remove_from_queue(std::span(claimed).first(3), xid);
   store.commit();
+  EXPECT_NE(xid, 0u);
   EXPECT_EQ(
       database.value("SELECT string_agg(concat_ws(',', status, attempts, last_error), ' | ' ORDER "
                      "BY event_id) FROM spillway.event_status"),

@@ -70,7 +70,7 @@ class InterruptedSession final : public SqlSession {
   InterruptedSession(SqlSession& session, std::string before, std::function<void()> act)
       : session_(session), before_(std::move(before)), act_(std::move(act)) {}
   using SqlSession::run;
-  Rows run(const Statement& statement, std::span<const char* const> parameters) override {
+  Rows run(const Statement& statement, std::span<const Parameter> parameters) override {
     if (statement.name == before_) act_();
     return session_.run(statement, parameters);
   }
