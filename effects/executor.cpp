@@ -89,17 +89,19 @@ void Executor::apply(std::span<const CompiledEffects* const> events) {
   WriteGrouping grouping;
   for (const CompiledEffects* event : events)
     for (const Write& write : event->writes) grouping.add(write);
-  for (const WriteGroup& group : grouping.take())
-    session_.run(group.shape->statement, {group.rows.c_str()});
+  for (const WriteGroup& group : grouping.take()) send_rows(session_, *group.shape, group.rows);
 }
 
 void Executor::apply_each(
     const CompiledEffects& event,
     const std::function<void(const Write& write, std::size_t rows)>& applied) {
   for (const Write& write : event.writes) {
+    std::size_t affected = 0;
     try {
-      const Rows rows = session_.run(write.shape->statement, {("[" + write.rows + "]").c_str()});
-      if (applied) applied(write, rows.affected());
+      send_rows(session_, *write.shape, write.rows,
+                [&](const Rows& rows) { affected = rows.affected(); });
+      session_.finish();
+      if (applied) applied(write, affected);
     } catch (const SqlError& error) {
       throw SqlError(error.sqlstate(), "effect " + std::to_string(write.effect) + " (" +
                                            write.shape->label + "): " + error.what());

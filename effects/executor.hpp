@@ -49,7 +49,8 @@ class Executor {
   [[nodiscard]] CompiledEffects compile(const Effects& effects, const EffectOrigin& origin,
                                         const EffectKinds& kinds = EffectKinds::all());
 
-  // Grouped: the same rows as one by one, in fewer statements.
+  // Grouped: the same rows as one by one, in fewer statements. They are sent; what the server says
+  // of them comes with the session's finish(), or whatever waits next.
   void apply(std::span<const CompiledEffects* const> events);
 
   // One statement per effect; a SqlError names the effect's index, kind and table. `applied` hears

@@ -7,6 +7,7 @@
 
 #include "effects/effect_error.hpp"
 #include "effects/names.hpp"
+#include "effects/plain_rows.hpp"
 #include "effects/serialize.hpp"
 #include "effects/webhook_headers.hpp"
 #include "effects/webhook_url.hpp"
@@ -92,6 +93,23 @@ std::string column_list(const json& row) {
 
 std::string rows_of(const Table& table) {
   return "pg_catalog.jsonb_populate_recordset(NULL::" + table.quoted + ", $1::jsonb)";
+}
+
+// "SELECT c1, c2::bigint FROM unnest(…)" for plain rows with these columns; empty when a column's
+// type is not plain.
+std::string plain_source(const Table& table, const json& row) {
+  std::string values, arrays, names;
+  std::size_t number = 0;
+  for (const auto& [column, value] : row.items()) {
+    const auto cast = plain_cast(table.columns.at(column));
+    if (!cast) return {};
+    const char* const comma = number == 0 ? "" : ", ";
+    const std::string n = std::to_string(++number);
+    values.append(comma).append("c").append(n).append(*cast);
+    arrays.append(comma).append("pg_catalog.unnest($").append(n).append("::text[])");
+    names.append(comma).append("c").append(n);
+  }
+  return "SELECT " + values + " FROM ROWS FROM (" + arrays + ") AS r(" + names + ")";
 }
 
 // The conditions of a where, of which `record` holds the values. Null is told by the shape.
@@ -219,7 +237,7 @@ void WriteCompiler::compile_rows(const json& data, std::size_t index, const char
     // Rows of one effect that have the same columns travel together.
     if (write.shape->repeat == Repeat::together && !writes.empty() &&
         writes.back().effect == index && writes.back().shape == write.shape) {
-      writes.back().rows.append(",").append(write.rows);
+      append_rows(*write.shape, writes.back().rows, write.rows);
       return;
     }
     writes.push_back(std::move(write));
@@ -235,24 +253,29 @@ void WriteCompiler::compile_rows(const json& data, std::size_t index, const char
 
 void WriteCompiler::compile(const Insert& effect, std::size_t index, std::vector<Write>& writes) {
   compile_rows(effect.data, index, "Insert", writes, [&](const json& row) {
-    key_of(effect.on_conflict == OnConflict::ignore ? 'i' : 'I', effect.table);
+    const bool ignore = effect.on_conflict == OnConflict::ignore;
+    const bool plain = is_plain(row);
+    key_of(plain ? (ignore ? 'p' : 'P') : (ignore ? 'i' : 'I'), effect.table);
     key_add(row, false);
     Write write;
     const auto check = [&] { table_with(effect.table, {&row}, index, "Insert", "data"); };
     write.shape =
         shape(effect.table, "Insert into", check, [&](const Table& table, WriteShape& made) {
-          // One parameter whatever the columns; PostgreSQL converts every type. A row that names no
-          // column is all defaults.
+          const std::string source = plain ? plain_source(table, row) : "";
+          if (!source.empty()) made.plain_columns = row.size();
           std::string& sql = made.statement.text;
           sql = "INSERT INTO " + table.quoted;
-          if (row.empty())
+          if (row.empty())  // a row that names no column is all defaults
             sql += " SELECT FROM pg_catalog.jsonb_array_elements($1::jsonb)";
-          else
+          else if (made.plain_columns > 0)
+            sql += " (" + column_list(row) + ") " + source;
+          else  // one parameter whatever the columns; PostgreSQL converts every type
             sql += " (" + column_list(row) + ") SELECT " + column_list(row) + " FROM " +
                    rows_of(table);
-          if (effect.on_conflict == OnConflict::ignore) sql += " ON CONFLICT DO NOTHING";
+          if (ignore) sql += " ON CONFLICT DO NOTHING";
         });
-    write.rows = serialize(row, index, "Insert", "data");
+    if (write.shape->plain_columns == 0 || !append_plain(write.rows, row))
+      write.rows = serialize(row, index, "Insert", "data");
     return write;
   });
 }

@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "effects/plain_rows.hpp"
+
 namespace spillway {
 namespace {
 
@@ -13,6 +15,24 @@ bool may_pass(const Table& moving, const Table& passed) {
 }
 
 }  // namespace
+
+void append_rows(const WriteShape& shape, std::string& rows, std::string_view more) {
+  if (shape.plain_columns == 0 && !rows.empty()) rows += ',';
+  rows += more;
+}
+
+void send_rows(SqlSession& session, const WriteShape& shape, std::string_view rows,
+               SqlSession::Answer answer) {
+  if (shape.plain_columns == 0) {
+    std::string array;
+    array.reserve(rows.size() + 2);
+    array.append("[").append(rows).append("]");
+    return session.send(shape.statement, {array.c_str()}, std::move(answer));
+  }
+  const std::vector<SqlArray> columns = columns_of(rows, shape.plain_columns);
+  const std::vector<Parameter> parameters(columns.begin(), columns.end());
+  session.send(shape.statement, parameters, std::move(answer));
+}
 
 bool WriteGrouping::join(Open& group, const Write& write) {
   switch (group.shape->repeat) {
@@ -27,8 +47,7 @@ bool WriteGrouping::join(Open& group, const Write& write) {
     case Repeat::alone:
       return false;
   }
-  group.rows += ',';
-  group.rows += write.rows;
+  append_rows(*group.shape, group.rows, write.rows);
   return true;
 }
 
@@ -47,7 +66,7 @@ void WriteGrouping::add(const Write& write) {
   if (write.shape->repeat == Repeat::last) {
     group.keyed.emplace(write.key, write.rows);
   } else {
-    group.rows = "[" + write.rows;
+    group.rows = write.rows;
     if (write.shape->repeat == Repeat::apart) group.keyed.emplace(write.key, std::string());
   }
   groups_.push_back(std::move(group));
@@ -58,10 +77,8 @@ std::vector<WriteGroup> WriteGrouping::take() {
   made.reserve(groups_.size());
   for (Open& group : groups_) {
     if (group.shape->repeat == Repeat::last) {
-      for (const auto& [key, row] : group.keyed)
-        group.rows += (group.rows.empty() ? "[" : ",") + row;
+      for (const auto& [key, row] : group.keyed) append_rows(*group.shape, group.rows, row);
     }
-    group.rows += ']';
     made.push_back({std::move(group.shape), std::move(group.rows)});
   }
   groups_.clear();

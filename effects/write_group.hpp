@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <unordered_map>
 #include <vector>
 
@@ -18,10 +19,12 @@
 
 namespace spillway {
 
-// One form of statement. Its only parameter is a JSON array of objects, one per row.
+// One form of statement. Its only parameter is a JSON array of objects, one per row; or, for plain
+// rows, there is an array of text for each column (plain_rows.hpp).
 struct WriteShape {
   std::shared_ptr<const Table> table;
   Statement statement;
+  std::size_t plain_columns = 0;      // 0: JSON
   std::string label;                  // for errors: "Insert into items"
   std::vector<std::string> identity;  // for updates that are `apart`: the columns that name the row
 
@@ -37,15 +40,22 @@ struct WriteShape {
 // What one effect writes.
 struct Write {
   std::shared_ptr<const WriteShape> shape;
-  std::string rows;        // JSON objects, joined by commas; one, unless `together`
+  std::string rows;        // one, unless `together`: see append_rows()
   std::size_t effect = 0;  // index in the event's list
   std::string key;         // for `apart` and `last`
 };
 
 struct WriteGroup {
   std::shared_ptr<const WriteShape> shape;
-  std::string rows;  // a JSON array
+  std::string rows;  // as of a write
 };
+
+// JSON objects are joined by commas, plain rows stand one behind the other.
+void append_rows(const WriteShape& shape, std::string& rows, std::string_view more);
+
+// Sends the statement for these rows.
+void send_rows(SqlSession& session, const WriteShape& shape, std::string_view rows,
+               SqlSession::Answer answer = {});
 
 // Takes writes in order, gives statements in order.
 class WriteGrouping {

@@ -29,7 +29,8 @@ std::string group(
   for (const auto& [of, rows] : writes) grouping.add({of, rows, 0, rows.substr(0, 1)});
   std::string text;
   for (const auto& made : grouping.take())
-    text += (text.empty() ? "" : " ") + std::to_string(made.shape->table->oid) + ":" + made.rows;
+    text +=
+        (text.empty() ? "" : " ") + std::to_string(made.shape->table->oid) + ":[" + made.rows + "]";
   return text;
 }
 
