@@ -170,6 +170,7 @@ BatchResult Batch::attempt(std::span<const int> order, std::size_t lanes, std::s
     }
     result.taken = waited.size() + queued.events.size();
     result.blocked = result.taken == 0 && queued.ranked_left;
+    result.more = queued.cut;
 
     // Those that are tried again may well be those that wait for somebody.
     if (timed_out_ || !waited.empty()) handling_.wait_briefly(timed_out_);

@@ -71,6 +71,7 @@ struct BatchResult {
   bool scheduled_moved = false;
   bool armed = false;      // inserts notify
   bool blocked = false;    // nothing was taken, but another turn will take something
+  bool more = false;       // there may be more in the lanes it owned
   bool suspected = false;  // a step of the search for a suspect was made: look again
   // Somebody's lock was in the way, so what it took says nothing about the batch's size.
   bool waited_in_vain = false;

@@ -7,16 +7,46 @@ namespace spillway {
 
 using std::chrono::milliseconds;
 
+void IdleProtocol::follow_flow(std::size_t taken) {
+  const int enough = 4 * options_.flow_begins;
+  if (taken >= options_.several) {
+    evidence_ = std::min(enough, evidence_ + 4);
+    if (evidence_ == enough || flow_ > 0) flow_ = options_.flow_ends;
+    return;
+  }
+  if (taken > 0) evidence_ = std::max(0, evidence_ - 1);
+  flow_ = std::max(0, flow_ - 1);
+}
+
 IdleProtocol::Next IdleProtocol::after(const Look& look) {
+  busy_ = look.taken > 0 ? busy_ + 1 : 0;
+  follow_flow(look.taken);
   if (look.taken > 0) {
-    ++busy_;
-    sweep_ = false;
     armed_ = false;
     // Whoever armed it: a sibling that sleeps arms it anew at every poll.
-    const bool enough = busy_ > 1 || look.taken >= options_.busy_batch;
-    return {look.armed && enough ? Step::disarm : Step::look};
+    const bool enough =
+        flow_ > 0 || busy_ >= options_.busy_looks || look.taken >= options_.busy_batch;
+    if (look.armed && enough) {
+      owes_ = true;
+      sweep_ = flow_ > 0;
+      return {Step::disarm, {}, flow_ > 0};
+    }
   }
-  busy_ = 0;
+  if (!look.heavy && look.promised && (look.taken == 0 || flow_ > 0)) {
+    flow_ = evidence_ = 0;  // the other one's
+    sweep_ = false;
+    armed_ = false;
+    return {Step::rely};
+  }
+  if (!look.heavy && flow_ > 0) {
+    sweep_ = true;
+    armed_ = false;
+    return {Step::linger, options_.linger, true};
+  }
+  if (look.taken > 0) {
+    sweep_ = false;
+    return {Step::look, {}, flow_ > 0};
+  }
   if (!std::exchange(sweep_, true)) return {Step::look};  // only its own share was empty
   if (!armed_) return {Step::arm};
   if (look.all_lanes && look.xmin >= bound_) bound_ = 0;
@@ -34,8 +64,8 @@ IdleProtocol::Next IdleProtocol::after(const Look& look) {
 
 void IdleProtocol::armed(std::uint64_t bound, std::optional<milliseconds> next_due) {
   armed_ = true;
-  new_ = false;
   if (bound != 0) {
+    owes_ = false;
     bound_ = bound;
     pause_ = milliseconds(1);
   }

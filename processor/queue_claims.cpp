@@ -15,7 +15,7 @@ const std::string own_lanes = R"(
 SELECT l.lane, pg_snapshot_xmin(pg_current_snapshot()),
        (SELECT EXISTS (SELECT FROM spillway.waiting WHERE due_at <= now() AND due_at < 'infinity')),
        (SELECT EXISTS (SELECT FROM spillway.scheduled WHERE due_at <= now())),
-       (SELECT last_value = 1 FROM spillway.armed),
+       spillway.is_armed(),
        (SELECT EXISTS (SELECT FROM spillway.ranked)),
        (SELECT max(version) FROM spillway.migrations),
        CASE WHEN (SELECT EXISTS (SELECT FROM spillway.suspicion))

@@ -216,23 +216,36 @@ void QueueStore::release_streams(std::span<const std::string> streams) {
   session_.send(release_streams_sql, {(array += '}').c_str()});
 }
 
-QueueStore::Armed QueueStore::arm(bool bound) {
+QueueStore::Armed QueueStore::arm(std::chrono::milliseconds hold, bool bound) {
   // What is due already is found by the look that follows; if it is not, an earlier event of its
   // stream holds it back.
   const Rows rows = session_.exec(
-      "SELECT last_value, ceil(1000 * extract(epoch FROM least("
+      "SELECT last_value, (1000 * date_part('epoch', clock_timestamp()))::bigint,"
+      "  ceil(1000 * extract(epoch FROM least("
       "   (SELECT min(due_at) FROM spillway.scheduled),"
       "   (SELECT min(due_at) FROM spillway.waiting WHERE due_at > now() AND due_at < 'infinity'))"
       "   - clock_timestamp()))::bigint"
       " FROM spillway.armed");
   Armed armed;
-  if (!rows.is_null(0, 1))
-    armed.next_due = std::chrono::milliseconds(std::max<std::int64_t>(0, rows.integer(0, 1)));
-  const bool already = rows.integer(0, 0) == 1;
+  if (!rows.is_null(0, 2))
+    armed.next_due = std::chrono::milliseconds(std::max<std::int64_t>(0, rows.integer(0, 2)));
+  const auto until = rows.integer(0, 0);
+  const auto present = rows.integer(0, 1);
+  bool already = true;
+  if (until - present < hold.count() / 2) {
+    // It was in force all the time only if it still is when the new time stands.
+    const std::string before = std::to_string(until), more = std::to_string(hold.count());
+    already = session_
+                  .exec(
+                      "SELECT setval('spillway.armed',"
+                      " (1000 * date_part('epoch', clock_timestamp()))::bigint + " +
+                      more + "), 1000 * date_part('epoch', clock_timestamp()) < " + before)
+                  .boolean(0, 1);
+  }
   if (already && !bound) return armed;
-  if (!already) session_.exec("SELECT setval('spillway.armed', 1)");
-  // An xid given after the arming: an insert that read 0 just before has a lower one, and is waited
-  // for. A transaction of its own, because setval gives its own transaction an xid before it acts.
+  // An xid given after the arming: an insert that read "not armed" just before has a lower one, and
+  // is waited for. A transaction of its own, because setval gives its own transaction an xid before
+  // it acts.
   armed.bound = session_.exec("SELECT pg_current_xact_id()").integer<std::uint64_t>(0, 0);
   return armed;
 }

@@ -138,15 +138,16 @@ class QueueStore {
   // Makes the first event that still waits in each of these streams due now.
   void release_streams(std::span<const std::string> streams);
 
-  // Wake protocol (idle_protocol.hpp): asks for a NOTIFY at the next insert. Returns the bound that
-  // the claims' xmin must have reached before no insert can have missed it (0 when it was armed
-  // already and `bound` does not ask for one: whoever did that sees to it), and how long until
-  // something becomes due.
+  // Wake protocol (idle_protocol.hpp): asks for a NOTIFY at the next insert, for `hold` by the
+  // server's clock; of an arming that is in force, half of that at least is left or it is
+  // prolonged. Returns the bound that the claims' xmin must have reached before no insert can have
+  // missed it (0 when it was armed all the time and `bound` does not ask for one: whoever did that
+  // sees to it), and how long until something becomes due.
   struct Armed {
     std::uint64_t bound = 0;
     std::optional<std::chrono::milliseconds> next_due;
   };
-  [[nodiscard]] Armed arm(bool bound = false);
+  [[nodiscard]] Armed arm(std::chrono::milliseconds hold, bool bound = false);
   void disarm();
 
  private:

@@ -25,6 +25,15 @@ constexpr int longest_blocked = 64;
 // A listener that cannot connect must not keep the others from working.
 constexpr milliseconds longest_registration{5000};
 
+// A batch that takes longer is more than one runner's worth: siblings are called.
+constexpr milliseconds longest_light{40};
+
+// How long siblings rely on a look that was promised, when it does not come.
+constexpr milliseconds longest_patience{100};
+
+// An arming is in force for so many polls; it is prolonged when half of them are over.
+constexpr int polls_armed = 10;
+
 milliseconds since(steady_clock::time_point begin) {
   return std::chrono::duration_cast<milliseconds>(steady_clock::now() - begin);
 }
@@ -101,6 +110,17 @@ void Runner::sleep(milliseconds most) {
     shared_.wake->wait(shared_.wake->count(), left);
 }
 
+// Until a signal comes, or no sibling's promise holds any more.
+void Runner::rely(std::uint64_t signals) {
+  while (!stopping_) {
+    const auto now = steady_clock::now();
+    const auto until = shared_.linger->of_sibling(number_, now);
+    if (!until) return;
+    const auto most = std::chrono::ceil<milliseconds>(*until - now);
+    if (shared_.wake->wait(signals, most) != Woken::poll) return;
+  }
+}
+
 // The loop of a connection; idle_protocol.hpp says what follows a batch.
 void Runner::work(SqlSession& session) {
   std::random_device seed;
@@ -109,6 +129,12 @@ void Runner::work(SqlSession& session) {
   QueueStore store(session);
   BatchSize size(shared_.most_events);
   IdleProtocol idle(shared_.idle);
+  // However this ends, the siblings look for themselves.
+  const auto leave = [this](const IdleProtocol*) {
+    shared_.linger->withdraw(number_);
+    shared_.wake->signal();
+  };
+  const std::unique_ptr<const IdleProtocol, decltype(leave)> left(&idle, leave);
   bool careful = false;
   int blocked = 0;  // looks in a row that must leave it to another turn
   int troubles = 0;
@@ -163,23 +189,47 @@ void Runner::work(SqlSession& session) {
     }
     blocked = result.blocked ? blocked + 1 : 0;
     if (blocked > 0 && blocked < longest_blocked) continue;
-    const IdleProtocol::Next next = idle.after(
-        {result.suspected ? std::max<std::size_t>(1, result.taken) : result.taken,
-         result.lanes == order.size() && order.size() >= lane_count, result.armed, result.xmin});
+    IdleProtocol::Look look;
+    look.taken = result.suspected ? std::max<std::size_t>(1, result.taken) : result.taken;
+    look.all_lanes = result.lanes == order.size() && order.size() >= lane_count;
+    look.armed = result.armed;
+    look.xmin = result.xmin;
+    look.heavy = look.taken > 0 &&
+                 (careful || result.suspected || result.more || since(begin) > longest_light);
+    const auto now = steady_clock::now();
+    look.promised = shared_.linger->of_sibling(number_, now).has_value();
+    const IdleProtocol::Next next = idle.after(look);
+    bool promised = false;
+    if (next.promise)
+      promised = shared_.linger->promise(number_, now, now + next.most + longest_patience);
+    else
+      shared_.linger->withdraw(number_);
+    // There is more than one runner's worth: the siblings need not wait for their poll.
+    if (look.heavy) shared_.wake->signal();
     switch (next.step) {
       case IdleProtocol::Step::look:
         break;
       case IdleProtocol::Step::disarm:
         store.disarm();
-        // There is more than one runner's worth: the siblings need not wait for their poll.
+        // Those that sleep believe that they will be notified.
         shared_.wake->signal();
         break;
       case IdleProtocol::Step::arm: {
-        const QueueStore::Armed state = store.arm(idle.needs_bound());
+        const QueueStore::Armed state =
+            store.arm(shared_.idle.fallback_poll * polls_armed, idle.needs_bound());
         idle.armed(state.bound, state.next_due);
         shared_.counters->armings.fetch_add(1, std::memory_order_relaxed);
         break;
       }
+      case IdleProtocol::Step::linger:
+        if (promised) {
+          sleep(next.most);
+          break;
+        }
+        [[fallthrough]];
+      case IdleProtocol::Step::rely:
+        rely(signals);
+        break;
       case IdleProtocol::Step::pause:
       case IdleProtocol::Step::sleep:
         if (const Woken woken = shared_.wake->wait(signals, next.most); meter != nullptr)

@@ -17,6 +17,7 @@
 #include "processor/handler_set.hpp"
 #include "processor/idle_protocol.hpp"
 #include "processor/lane_marks.hpp"
+#include "processor/linger.hpp"
 #include "processor/pg_target.hpp"
 #include "processor/wake.hpp"
 
@@ -36,7 +37,8 @@ struct RunnerShared {
   PgTarget target;
   const HandlerSet* handlers = nullptr;
   LaneMarks* marks = nullptr;
-  Wake* wake = nullptr;  // signalled when events may have come
+  Wake* wake = nullptr;      // signalled when events may have come
+  Linger* linger = nullptr;  // what they promise each other
   RunnerCounters* counters = nullptr;
   std::function<int()> live_runners;          // of all processes, at least 1
   std::function<bool()> registered;           // others would notice this process's end
@@ -66,6 +68,7 @@ class Runner {
   [[nodiscard]] std::unique_ptr<SqlSession> connect();
   void work(SqlSession& session);
   void sleep(std::chrono::milliseconds most);
+  void rely(std::uint64_t signals);
 
   RunnerShared shared_;
   int number_;

@@ -243,6 +243,7 @@ int run_worker(const WorkerOptions& options) {
   Wake outbox;
   Wake presence;
   LaneMarks marks(most_lanes);
+  Linger linger;
   RunnerCounters counters;
   EventMeter meter;
 
@@ -312,6 +313,7 @@ int run_worker(const WorkerOptions& options) {
   shared.handlers = &handlers;
   shared.marks = &marks;
   shared.wake = &events;
+  shared.linger = &linger;
   shared.counters = &counters;
   shared.live_runners = [&] { return std::max(listener.live_runners(), runner_count); };
   shared.give_up = give_up;

@@ -35,7 +35,7 @@ constexpr int writers = 3;
 
 std::uint64_t wanted_cycles() {
   const char* given = std::getenv("SPILLWAY_ARM_CYCLES");  // NOLINT(concurrency-mt-unsafe)
-  return given != nullptr ? std::stoull(given) : 1'000;
+  return given != nullptr ? std::stoull(given) : 300;
 }
 
 WorkerDescription described(int runners) {
@@ -54,6 +54,7 @@ struct RunnersOfAProcess {
     shared.handlers = &handlers;
     shared.marks = &marks;
     shared.wake = &wake;
+    shared.linger = &linger;
     shared.counters = &counters;
     shared.live_runners = [this] { return listener.live_runners(); };
     shared.connection_was_lost = [] {};
@@ -77,6 +78,7 @@ struct RunnersOfAProcess {
   Wake wake;
   Wake broadcasts;
   LaneMarks marks{most_lanes};
+  Linger linger;
   RunnerCounters counters;
   Listener listener;
   std::vector<std::unique_ptr<Runner>> runners;

@@ -252,7 +252,7 @@ TEST_F(DeadLettersTest, ASleepingWorkerIsWokenAndABusyOneIsNot) {
     }));
     return heard;
   };
-  database.query("SELECT setval('spillway.armed', 1)");
+  database.query("SELECT setval('spillway.armed', 4102444800000)");
   EXPECT_EQ(notified("SELECT spillway.retry(1)"), 1);
   EXPECT_EQ(notified("SELECT spillway.discard(2)"), 1);
   database.query("SELECT setval('spillway.armed', 0)");
@@ -323,7 +323,7 @@ TEST_F(DeadLettersTest, AHeldStreamDoesNotKeepAWorkerAwake) {
   insert("s");
   drain();
   QueueStore store(session);
-  EXPECT_FALSE(store.arm().next_due.has_value());
+  EXPECT_FALSE(store.arm(std::chrono::seconds(10)).next_due.has_value());
   std::vector<int> lanes(lane_count);
   std::iota(lanes.begin(), lanes.end(), 0);
   store.begin();

@@ -39,14 +39,19 @@ constexpr std::size_t most_lanes = 16;
 constexpr std::size_t processes = 2;
 constexpr std::size_t most_runners = 3;  // the first two in one process
 constexpr std::size_t inserters = 3;
-constexpr std::size_t actors = inserters + processes + 1 + most_runners;
+constexpr std::size_t actors = inserters + processes + 2 + most_runners;
 constexpr int most_rows = 24;
 
 class Model {
  public:
   Model(std::uint64_t seed, Mistake mistake, std::size_t lanes)
       : lanes_(lanes), random_(seed), mistake_(mistake) {
-    armed_ = random_.below(2);
+    until_ = random_.below(3);
+    options_.busy_batch = 2;
+    options_.busy_looks = 2;
+    options_.several = 1 + random_.below(2);
+    options_.flow_begins = 1 + static_cast<int>(random_.below(2));
+    options_.flow_ends = 2;
     burst_ = 1u << 2 * random_.below(4);
     to_insert_ = 1 + random_.below(4);
     for (std::size_t i = 0; i < processes; ++i) marks_[i] = std::make_unique<LaneMarks>(lanes_);
@@ -56,17 +61,21 @@ class Model {
       runners_[i].process = i < 2 ? 0 : 1;
       runners_[i].first_lane = i % lanes_;
       runners_[i].wanted = lanes_;
+      runners_[i].idle = fresh();
     }
-    if (random_.one_in(2)) {  // everybody is asleep already
-      armed_ = 1;
+    if (!random_.one_in(3)) {  // everybody is asleep already, or has just been
+      until_ = 1 + random_.below(2);
+      const bool asleep = random_.one_in(2);
       for (Runner& one : runners_) {
-        one.idle.armed(0, std::nullopt);
-        static_cast<void>(one.idle.after({}));
-        one.at = Runner::At::wait;
-        one.asleep = true;
+        one.idle.armed(1, std::nullopt);
+        static_cast<void>(one.idle.after({0, true, true, 1}));
+        one.had_bound = true;
+        one.believes = one.asleep = asleep;
+        one.at = asleep ? Runner::At::wait : Runner::At::begin;
       }
     }
     owner_.fill(nobody);
+    promise_.fill(nobody);
   }
 
   // "" when all went well, else what went wrong.
@@ -97,14 +106,18 @@ class Model {
   [[nodiscard]] int armings() const { return armings_; }
   [[nodiscard]] int sleeps() const { return sleeps_; }
   [[nodiscard]] int events() const { return done_; }
+  [[nodiscard]] int lingered() const { return lingered_; }
+  [[nodiscard]] int relied() const { return relied_; }
 
  private:
   static constexpr int nobody = -1;
   enum class RowState : std::uint8_t { uncommitted, visible, gone };
 
   struct Inserter {
-    enum class At { idle, queue_row, read_armed, decide, notify } at = At::idle;
+    enum class At { idle, queue_row, read_clock, read_armed, decide, notify } at = At::idle;
     std::uint64_t xid = 0;
+    std::uint64_t clock = 0;
+    std::uint64_t until = 0;  // mistake: clock_read_too_late
     bool will_notify = false;
     std::array<int, 4> rows{};
     int count = 0;
@@ -126,12 +139,15 @@ class Model {
       disarm,
       arm_look,
       arm_set,
+      arm_check,
       arm_bound,
-      wait
+      wait,
+      linger,
+      rely
     } at = At::begin;
     std::size_t process = 0;
     std::size_t first_lane = 0;
-    IdleProtocol idle = fresh();
+    IdleProtocol idle{{}};
     std::uint64_t signals = 0;
     std::size_t wanted = 0;
     std::size_t tried = 0;
@@ -144,13 +160,18 @@ class Model {
     bool saw_armed = false;
     bool bound_gone = false;  // mistake: bound_lost_when_found
     std::uint64_t bound = 0;
+    std::uint64_t until = 0;  // it was armed when this runner came to arm
+    bool already = false;
+    bool had_bound = false;  // in this session
+    bool believes = false;   // that it is armed
     bool asleep = false;
-    bool ghost = false;  // its last session's transaction is still there
+    bool lingered = false;  // since it armed last
+    bool ghost = false;     // its last session's transaction is still there
     std::vector<std::size_t> ghost_lanes{};
     std::uint64_t ghost_xid = 0;
   };
 
-  static IdleProtocol fresh() { return IdleProtocol({milliseconds(1000), 2}); }
+  [[nodiscard]] IdleProtocol fresh() const { return IdleProtocol(options_); }
 
   // Anybody may go on alone for a while, or stand still for a while between two steps: else nothing
   // ever stays in flight while somebody else goes all the way to sleep.
@@ -167,13 +188,27 @@ class Model {
     }
   }
 
+  // Where others may do harm by coming between, they do so more often.
+  void stall() { frozen_until_[current_] = now_ + random_.below(1u << random_.below(10)); }
+
   void act(unsigned who, bool polls) {
     if (who < processes)
       deliver(who);
     else if (who == processes)
       end_ghost();
+    else if (who == processes + 1)
+      pass_time(polls);
     else
-      advance(runners_[who - processes - 1], polls);
+      advance(runners_[who - processes - 2], polls);
+  }
+
+  // ---- until when it is armed; one of the clock is half of what an arming lasts
+
+  [[nodiscard]] bool is_armed() const { return clock_ < until_; }
+  void pass_time(bool polls) {
+    const bool needed = std::any_of(runners_.begin(), runners_.end(),
+                                    [](const Runner& one) { return one.believes; });
+    if (polls && (!needed || clock_ + 1 < until_)) ++clock_;
   }
 
   // ---- transactions
@@ -220,12 +255,23 @@ class Model {
         lane_of_[static_cast<std::size_t>(row)] = random_.below(static_cast<unsigned>(lanes_));
         state_of_[static_cast<std::size_t>(row)] = RowState::uncommitted;
         one.rows[static_cast<std::size_t>(one.count++)] = row;
-        one.at = At::read_armed;
+        one.at = At::read_clock;
         return;
       }
+      case At::read_clock:
+        one.clock = clock_;
+        one.until = until_;
+        one.at = At::read_armed;
+        if (random_.one_in(4)) stall();
+        return;
       case At::read_armed:
-        one.will_notify = one.will_notify || armed_ == 1;
+        if (mistake_ == Mistake::clock_read_too_late)
+          one.clock = clock_;
+        else
+          one.until = until_;
+        one.will_notify = one.will_notify || one.clock < one.until;
         one.at = At::decide;
+        if (random_.one_in(2)) stall();
         return;
       case At::decide:
         if (one.count < 4 && rows_ < most_rows && random_.one_in(4)) {
@@ -303,7 +349,7 @@ class Model {
         return;
       }
       case At::read_armed:
-        one.saw_armed = armed_ == 1;
+        one.saw_armed = is_armed();
         one.at = At::lock;
         return;
       case At::mark:
@@ -356,29 +402,36 @@ class Model {
         decide(one);
         return;
       case At::disarm:
-        armed_ = 0;
+        until_ = 0;
         ++wake_[one.process];
         one.at = At::begin;
         return;
       case At::arm_look:
         ++armings_;
-        if (armed_ == 1 && !needs_bound(one)) {
-          one.idle.armed(0, std::nullopt);
-          one.at = At::begin;
-          return;
-        }
+        one.already = is_armed();
+        one.until = until_;
         if (mistake_ == Mistake::bound_before_arming) {
           one.bound = next_xid_++;
           end_xid(one.bound);
         }
-        one.at = armed_ == 1 ? At::arm_bound : At::arm_set;
+        if (!one.already || random_.one_in(2)) {  // or it is for too short a time
+          one.at = At::arm_set;
+          stall();
+          return;
+        }
+        believe_armed(one);
         return;
       case At::arm_set:
         // setval gives its own transaction an xid before it acts.
         one.xid = next_xid_++;
-        armed_ = 1;
+        until_ = clock_ + 2;
+        one.believes = true;
         end_xid(one.xid);
-        one.at = At::arm_bound;
+        one.at = At::arm_check;
+        return;
+      case At::arm_check:
+        if (mistake_ != Mistake::prolonged_unasked) one.already = clock_ < one.until;
+        believe_armed(one);
         return;
       case At::arm_bound:
         if (mistake_ != Mistake::bound_before_arming) {
@@ -386,22 +439,46 @@ class Model {
           end_xid(one.bound);
         }
         one.bound_gone = false;
+        one.had_bound = true;
         one.idle.armed(one.bound, std::nullopt);
         one.at = At::begin;
         return;
       case At::wait:
         if (one.asleep) {
-          if (wake_[one.process] != one.signals || (polls && random_.one_in(300)))
+          if (wake_[one.process] != one.signals || (polls && random_.one_in(300))) {
             one.at = At::begin;
+            one.believes = false;
+          }
           return;
         }
         one.at = At::begin;  // a pause is over
         return;
+      case At::linger:
+        one.at = At::begin;
+        return;
+      case At::rely: {
+        int& promise = promise_[one.process];
+        if (random_.one_in(50)) promise = nobody;  // too much time has passed
+        if (wake_[one.process] != one.signals || promise == nobody || promise == self)
+          one.at = At::begin;
+        return;
+      }
     }
   }
 
+  void believe_armed(Runner& one) {
+    one.believes = true;
+    if (one.already && !needs_bound(one)) {
+      one.idle.armed(0, std::nullopt);
+      one.at = Runner::At::begin;
+    } else {
+      one.at = Runner::At::arm_bound;
+    }
+  }
   [[nodiscard]] bool needs_bound(const Runner& one) const {
-    return one.idle.needs_bound() && mistake_ != Mistake::bound_lost_with_the_session;
+    const Mistake forgotten =
+        one.had_bound ? Mistake::disarmed_owes_nothing : Mistake::bound_lost_with_the_session;
+    return one.idle.needs_bound() && mistake_ != forgotten;
   }
 
   void decide(Runner& one) {
@@ -416,7 +493,18 @@ class Model {
     if (one.bound_gone) look.all_lanes = true;
     if (mistake_ == Mistake::no_bound || one.bound_gone)
       look.xmin = std::numeric_limits<std::uint64_t>::max();
+    const int self = static_cast<int>(&one - runners_.data());
+    int& promise = promise_[one.process];
+    look.heavy = look.taken > 0 && (one.cut || random_.one_in(8));
+    look.promised = promise != nobody && promise != self;
+    if (mistake_ == Mistake::stale_promise)
+      look.promised = promised_once_[one.process] && promise != self;
+    if (look.heavy) ++wake_[one.process];
     const IdleProtocol::Next next = one.idle.after(look);
+    if (next.promise && promise == nobody) promise = self;
+    if (!next.promise && promise == self) promise = nobody;
+    if (promise == self) promised_once_[one.process] = true;
+    if (look.taken > 0) one.believes = false;
     switch (next.step) {
       case Step::look:
         one.at = At::begin;
@@ -426,6 +514,29 @@ class Model {
         return;
       case Step::arm:
         one.at = At::arm_look;
+        if (mistake_ == Mistake::lingers_and_sleeps && one.lingered) {
+          one.asleep = true;
+          one.at = At::wait;
+        }
+        one.lingered = false;
+        return;
+      case Step::linger:
+        one.believes = false;
+        if (promise == self) {
+          one.lingered = true;
+          ++lingered_;
+          one.at = At::linger;
+          return;
+        }
+        [[fallthrough]];
+      case Step::rely:
+        one.believes = false;
+        ++relied_;
+        one.at = At::rely;
+        if (mistake_ == Mistake::stale_promise) {
+          one.asleep = true;
+          one.at = At::wait;
+        }
         return;
       case Step::sleep:
         one.asleep = true;
@@ -445,7 +556,10 @@ class Model {
     one.ghost_xid = one.at == Runner::At::commit ? one.xid : 0;
     marks_[one.process]->forget();
     one.idle = fresh();
-    one.bound_gone = false;
+    one.bound_gone = one.had_bound = one.believes = false;
+    if (promise_[one.process] == static_cast<int>(&one - runners_.data()))
+      promise_[one.process] = nobody;
+    ++wake_[one.process];
     one.at = Runner::At::begin;
     one.owned.clear();
     if (random_.one_in(2)) end(one);
@@ -484,7 +598,9 @@ class Model {
   std::uint64_t next_xid_ = 10;
   std::uint64_t newest_ended_ = 9;
   std::vector<std::uint64_t> running_;
-  unsigned armed_ = 0;
+  IdleProtocol::Options options_;
+  std::uint64_t clock_ = 0;
+  std::uint64_t until_ = 0;  // 0: disarmed
   unsigned to_insert_ = 0;
   int rows_ = 0;
   std::array<std::size_t, most_rows> lane_of_{};
@@ -492,6 +608,8 @@ class Model {
   std::array<int, most_lanes> owner_{};
   std::array<bool, processes> pending_{};
   std::array<std::uint64_t, processes> wake_{};
+  std::array<int, processes> promise_{};  // the runner that will look again
+  std::array<bool, processes> promised_once_{};
   std::array<std::unique_ptr<LaneMarks>, processes> marks_;
   std::array<Inserter, inserters> inserters_;
   std::vector<Runner> runners_;
@@ -499,6 +617,8 @@ class Model {
   int armings_ = 0;
   int sleeps_ = 0;
   int done_ = 0;
+  int lingered_ = 0;
+  int relied_ = 0;
 };
 
 }  // namespace
@@ -510,6 +630,8 @@ Interleaving interleave(std::uint64_t seed, Mistake mistake, std::size_t lanes) 
   result.events = model.events();
   result.armings = model.armings();
   result.sleeps = model.sleeps();
+  result.lingered = model.lingered();
+  result.relied = model.relied();
   return result;
 }
 

@@ -1,9 +1,11 @@
 // A model of PostgreSQL, of those who insert and of those who run, in steps that others may come
 // between. The runners decide with the product's own IdleProtocol and LaneMarks; what comes when,
-// and what else happens (rollbacks, lost connections, polls), the seed decides. Pure.
+// and what else happens (rollbacks, lost connections, polls, armings whose time is over, promises
+// that are not kept in time), the seed decides. Pure.
 //
-// Not in it: a process that is killed after it has disarmed, or armed and not yet looked. That may
-// cost one fallback poll.
+// An arming's time is over only while nobody sleeps or is about to, since who sleeps prolongs it
+// long before. // Not in it: a process that is killed after it has disarmed, or armed and not yet
+// looked. That may cost one fallback poll.
 #pragma once
 
 #include <cstddef>
@@ -21,6 +23,11 @@ enum class Mistake {
   part_of_the_lanes_counts,     // a look that did not get every lane satisfies the bound
   bound_before_arming,          // the xid is taken before setval, not after
   signals_read_too_late,        // a signal that came during the look is not noticed
+  disarmed_owes_nothing,        // who has disarmed and finds the queue armed again takes no bound
+  clock_read_too_late,          // an insert reads until when it is armed first, and the clock then
+  prolonged_unasked,            // who prolongs an arming believes that it was in force all the time
+  stale_promise,                // relies on a sibling that lingered once, as if it still did
+  lingers_and_sleeps,           // sleeps without arming when the flow ends
 };
 
 struct Interleaving {
@@ -28,6 +35,8 @@ struct Interleaving {
   int events = 0;       // handled
   int armings = 0;
   int sleeps = 0;
+  int lingered = 0;  // times
+  int relied = 0;
 };
 
 // Runs one until everybody sleeps and nobody inserts any more. At most 16 lanes.

@@ -52,14 +52,88 @@ TEST(IdleProtocol, KeepsTheBoundWhateverIsFound) {
 TEST(IdleProtocol, DisarmsWhenThereIsEnoughToDo) {
   IdleProtocol idle({});
   EXPECT_EQ(idle.after(found(64)).step, Step::disarm);
-  EXPECT_EQ(idle.after({64, true, false, 0}).step, Step::look) << "disarmed already";
+  EXPECT_TRUE(idle.needs_bound()) << "somebody may prolong an arming that is no more";
+  EXPECT_NE(idle.after({64, true, false, 0}).step, Step::disarm) << "it is disarmed already";
   IdleProtocol second({});
-  EXPECT_EQ(second.after(found(1)).step, Step::look);
-  EXPECT_EQ(second.after(found(1)).step, Step::disarm) << "the second in a row";
+  for (int look = 1; look < 4; ++look) EXPECT_EQ(second.after(found(1)).step, Step::look);
+  EXPECT_EQ(second.after(found(1)).step, Step::disarm) << "the fourth in a row";
+}
+
+// What a lone writer makes of it, however long it goes on: one event, and the next only after its
+// frame has come.
+TEST(IdleProtocol, ALoneWriterNeverMakesItLinger) {
+  IdleProtocol idle({});
+  for (int event = 0; event < 100; ++event) {
+    EXPECT_EQ(idle.after(found(1)).step, Step::look);
+    EXPECT_EQ(idle.after(nothing(9)).step, Step::look) << "only its own share was empty";
+    EXPECT_EQ(idle.after(nothing(9)).step, Step::arm);
+    idle.armed(event == 0 ? 9 : 0, std::nullopt);
+    EXPECT_EQ(idle.after(nothing(9)).step, Step::sleep);
+  }
+}
+
+// Disarmed, too.
+IdleProtocol in_a_flow() {
+  IdleProtocol idle({});
+  EXPECT_EQ(idle.after(found(5)).step, Step::look);
+  EXPECT_EQ(idle.after(found(5)).step, Step::disarm);
+  return idle;
+}
+IdleProtocol::Look disarmed(std::size_t events) {
+  return {events, true, false, 9};
+}
+
+TEST(IdleProtocol, LingersInAFlowUntilItIsOver) {
+  IdleProtocol idle = in_a_flow();
+  for (const std::size_t events : {0, 1, 0, 7, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0}) {
+    const IdleProtocol::Next next = idle.after(disarmed(events));
+    EXPECT_EQ(next.step, Step::linger);
+    EXPECT_TRUE(next.promise);
+    EXPECT_EQ(next.most, milliseconds(2));
+    EXPECT_TRUE(idle.sweep()) << "every lane, since its siblings rely on it";
+  }
+  const IdleProtocol::Next last = idle.after(disarmed(0));
+  EXPECT_EQ(last.step, Step::arm) << "sixteen in a row without several";
+  EXPECT_FALSE(last.promise);
+}
+
+// While inserts notify, their commits come one after the other.
+TEST(IdleProtocol, NoticesAFlowThatComesMostlyOneByOne) {
+  IdleProtocol idle({});
+  for (int round = 0; round < 100; ++round) {
+    for (const std::size_t events : {1, 0, 1, 1, 0, 2}) {
+      if (idle.after({events, true, true, 9}).step == Step::disarm && events == 2) return;
+    }
+  }
+  ADD_FAILURE() << "never noticed";
+}
+
+TEST(IdleProtocol, DoesNotLingerWhereOneRunnerIsNotEnough) {
+  IdleProtocol idle = in_a_flow();
+  IdleProtocol::Look heavy = disarmed(500);
+  heavy.heavy = true;
+  const IdleProtocol::Next next = idle.after(heavy);
+  EXPECT_EQ(next.step, Step::look);
+  EXPECT_TRUE(next.promise) << "siblings that find nothing need not arm";
+  EXPECT_FALSE(idle.sweep()) << "its siblings are called";
+}
+
+TEST(IdleProtocol, ReliesOnASiblingThatLingers) {
+  IdleProtocol idle({});
+  IdleProtocol::Look promised = disarmed(0);
+  promised.promised = true;
+  EXPECT_EQ(idle.after(promised).step, Step::rely);
+  IdleProtocol flowing = in_a_flow();
+  promised.taken = 3;
+  EXPECT_EQ(flowing.after(promised).step, Step::rely) << "one lingers, not two";
+  EXPECT_EQ(flowing.after(disarmed(0)).step, Step::look) << "its share, now that nobody lingers";
+  EXPECT_EQ(flowing.after(disarmed(0)).step, Step::arm) << "the flow was the other one's";
 }
 
 TEST(IdleProtocol, PausesGrowUpToThePollAndThenItArmsAnew) {
-  IdleProtocol idle({milliseconds(40), 64});
+  IdleProtocol::Options options;
+  options.fallback_poll = milliseconds(40);
+  IdleProtocol idle(options);
   static_cast<void>(idle.after(nothing(5)));
   idle.armed(7, std::nullopt);
   milliseconds last{0};
@@ -94,6 +168,8 @@ struct Tally {
   std::uint64_t armings = 0;
   std::uint64_t sleeps = 0;
   std::uint64_t events = 0;
+  std::uint64_t lingered = 0;
+  std::uint64_t relied = 0;
   std::string trouble;
 };
 
@@ -107,6 +183,8 @@ Tally explore(Mistake mistake, std::size_t lanes = 3, std::uint64_t most = inter
     tally.armings += static_cast<std::uint64_t>(result.armings);
     tally.sleeps += static_cast<std::uint64_t>(result.sleeps);
     tally.events += static_cast<std::uint64_t>(result.events);
+    tally.lingered += static_cast<std::uint64_t>(result.lingered);
+    tally.relied += static_cast<std::uint64_t>(result.relied);
   }
   return tally;
 }
@@ -124,15 +202,21 @@ INSTANTIATE_TEST_SUITE_P(IdleProtocol, Mistaken,
                                          Mistake::bound_lost_with_the_session,
                                          Mistake::part_of_the_lanes_counts,
                                          Mistake::bound_before_arming,
-                                         Mistake::signals_read_too_late));
+                                         Mistake::signals_read_too_late,
+                                         Mistake::disarmed_owes_nothing,
+                                         Mistake::clock_read_too_late, Mistake::prolonged_unasked,
+                                         Mistake::stale_promise, Mistake::lingers_and_sleeps));
 
 TEST(IdleProtocol, NoEventWaitsForThePollInAMillionInterleavings) {
   const Tally tally = explore(Mistake::none);
   EXPECT_EQ(tally.trouble, "");
   std::cout << "[   model  ] " << tally.runs << " interleavings: " << tally.events << " events, "
-            << tally.armings << " armings, " << tally.sleeps << " times asleep" << std::endl;
+            << tally.armings << " armings, " << tally.sleeps << " times asleep, " << tally.lingered
+            << " times lingered, " << tally.relied << " times relied on that" << std::endl;
   EXPECT_GT(tally.events, interleavings);
   EXPECT_GT(tally.armings, interleavings);
+  EXPECT_GT(tally.lingered, interleavings / 10);
+  EXPECT_GT(tally.relied, interleavings / 100);
 }
 
 // With one lane all runners but one find nothing; with many, none has them all for long.

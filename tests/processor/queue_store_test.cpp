@@ -33,6 +33,9 @@ class QueueStoreTest : public testing::Test {
     return ids;
   }
 
+  bool is_armed() { return database.value("SELECT spillway.is_armed()") == "t"; }
+
+  static constexpr std::chrono::milliseconds hold{10'000};
   Database database;
   PgConnection session{database.target()};
   PgConnection other_session{database.target()};
@@ -359,26 +362,49 @@ TEST_F(QueueStoreTest, FollowersStopAtOneWithATimeOfItsOwn) {
 
 TEST_F(QueueStoreTest, ArmingTellsWhatIsDueNext) {
   database.query("SELECT setval('spillway.armed', 0)");
-  EXPECT_FALSE(store.arm().next_due.has_value());
-  EXPECT_EQ(store.arm().bound, 0u) << "armed already";
-  EXPECT_GT(store.arm(true).bound, 0u) << "asked for";
-  EXPECT_EQ(database.number("SELECT last_value FROM spillway.armed"), 1);
+  EXPECT_FALSE(store.arm(hold).next_due.has_value());
+  EXPECT_EQ(store.arm(hold).bound, 0u) << "armed already";
+  EXPECT_GT(store.arm(hold, true).bound, 0u) << "asked for";
+  EXPECT_TRUE(is_armed());
   database.query(
       "INSERT INTO spillway.events (type, execute_at) VALUES ('A', now() + interval '100 "
       "seconds')");
-  const auto armed = store.arm();
+  const auto armed = store.arm(hold);
   ASSERT_TRUE(armed.next_due.has_value());
   EXPECT_GT(armed.next_due->count(), 50'000);
   EXPECT_LE(armed.next_due->count(), 100'001);
   store.disarm();
-  EXPECT_EQ(database.number("SELECT last_value FROM spillway.armed"), 0);
+  EXPECT_FALSE(is_armed());
+}
+
+TEST_F(QueueStoreTest, AnArmingLastsForATimeAndIsProlongedWhenHalfOfItIsOver) {
+  const auto left = [&] {
+    return database.number(
+        "SELECT (last_value - 1000 * extract(epoch FROM clock_timestamp()))::bigint"
+        " FROM spillway.armed");
+  };
+  store.disarm();
+  EXPECT_GT(store.arm(hold).bound, 0u);
+  EXPECT_LE(left(), hold.count());
+  EXPECT_GT(left(), hold.count() / 2);
+  const auto until = database.number("SELECT last_value FROM spillway.armed");
+  EXPECT_EQ(store.arm(hold).bound, 0u);
+  EXPECT_EQ(database.number("SELECT last_value FROM spillway.armed"), until) << "long enough";
+  EXPECT_EQ(store.arm(hold * 3).bound, 0u) << "it was in force all the time";
+  EXPECT_GT(left(), hold.count() * 2);
+  // As if that time had passed.
+  database.query(
+      "SELECT setval('spillway.armed', (1000 * extract(epoch FROM clock_timestamp()))::bigint)");
+  EXPECT_FALSE(is_armed());
+  EXPECT_GT(store.arm(hold).bound, 0u) << "an insert may have found it over";
+  EXPECT_TRUE(is_armed());
 }
 
 TEST_F(QueueStoreTest, AnInsertInFlightAtTheArmingKeepsTheSweepFromCounting) {
   store.disarm();
   PgConnection writer(database.target());
   writer.exec("BEGIN; INSERT INTO spillway.events (type) VALUES ('A')");  // its trigger read 0
-  const auto armed = store.arm();
+  const auto armed = store.arm(hold);
   store.begin();
   EXPECT_LT(store.own_lanes(all_lanes(), 8).xmin, armed.bound);
   EXPECT_EQ(claim(store), "all");

@@ -220,7 +220,7 @@ TEST(Schema, TheTriggerNotifiesOnlyWhileSomebodySleeps) {
     }));
     return heard;
   };
-  database.query("SELECT setval('spillway.armed', 1)");
+  database.query("SELECT setval('spillway.armed', 4102444800000)");
   EXPECT_EQ(notified("INSERT INTO spillway.events (type) VALUES ('A')"), 1);
   EXPECT_EQ(notified("INSERT INTO spillway.events (type) SELECT 'A' WHERE false"), 0);
   EXPECT_EQ(
@@ -229,6 +229,16 @@ TEST(Schema, TheTriggerNotifiesOnlyWhileSomebodySleeps) {
       1);
   database.query("SELECT setval('spillway.armed', 0)");
   EXPECT_EQ(notified("INSERT INTO spillway.events (type) VALUES ('A')"), 0);
+  const auto armed_for = [&](int milliseconds) {
+    database.query(
+        "SELECT setval('spillway.armed', (1000 * extract(epoch FROM clock_timestamp()))::bigint "
+        "+ " +
+        std::to_string(milliseconds) + ")");
+  };
+  armed_for(60'000);
+  EXPECT_EQ(notified("INSERT INTO spillway.events (type) VALUES ('A')"), 1);
+  armed_for(-1);
+  EXPECT_EQ(notified("INSERT INTO spillway.events (type) VALUES ('A')"), 0) << "its time is over";
 }
 
 TEST(Schema, EventsOfAStreamShareALaneAndLanesAreUsedEvenly) {
