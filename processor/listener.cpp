@@ -99,6 +99,8 @@ void Listener::follow(PgConnection& connection) {
         worker_id_ = registry.enter(options_.worker, worker_id_);
       probe(registry);
       next_probe = clock::now() + std::chrono::milliseconds(probe_interval_ms);
+      // What came with its answers is not in the socket any more.
+      if (!pooled) connection.poll_notifications();
     }
     const auto left =
         std::chrono::duration_cast<std::chrono::milliseconds>(next_probe - clock::now()).count();
