@@ -31,6 +31,12 @@ constexpr milliseconds longest_light{40};
 // How long siblings rely on a look that was promised, when it does not come.
 constexpr milliseconds longest_patience{100};
 
+// Statements are planned for the tables as they are when they are first run, and a plan for an empty
+// log reads the whole of a full one. So plans are made anew after this many events, and after eight
+// times as many, up to the last.
+constexpr std::uint64_t first_replan = 64;
+constexpr std::uint64_t last_replan = 1u << 21;
+
 // An arming is in force for so many polls; it is prolonged when half of them are over.
 constexpr int polls_armed = 10;
 
@@ -135,6 +141,8 @@ void Runner::work(SqlSession& session) {
     shared_.wake->signal();
   };
   const std::unique_ptr<const IdleProtocol, decltype(leave)> left(&idle, leave);
+  std::uint64_t handled = 0;
+  std::uint64_t replan = first_replan;
   bool careful = false;
   int blocked = 0;  // looks in a row that must leave it to another turn
   int troubles = 0;
@@ -181,6 +189,11 @@ void Runner::work(SqlSession& session) {
       }
     }
     if (result.taken > 0) {
+      handled += result.taken;
+      if (handled >= replan && replan <= last_replan) {
+        session.exec("DISCARD PLANS");
+        while (replan <= handled) replan *= 8;
+      }
       if (!result.waited_in_vain && !result.suspected) size.succeeded(result.taken, since(begin));
       shared_.counters->batches.fetch_add(1, std::memory_order_relaxed);
       shared_.counters->done.fetch_add(result.done, std::memory_order_relaxed);
