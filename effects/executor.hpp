@@ -43,7 +43,9 @@ struct CompiledEffects {
 
 class Executor {
  public:
-  explicit Executor(SqlSession& session) : session_(session), compiler_(session) {}
+  // `as_json`: rows are kept as JSON, for somebody to read, also where that is not the quickest.
+  explicit Executor(SqlSession& session, bool as_json = false)
+      : session_(session), compiler_(session, as_json) {}
 
   // Effects of other kinds than these are passed over.
   [[nodiscard]] CompiledEffects compile(const Effects& effects, const EffectOrigin& origin,

@@ -1,6 +1,7 @@
 #include "effects/write_compiler.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <charconv>
 #include <stdexcept>
 #include <utility>
@@ -147,8 +148,9 @@ std::vector<std::string> identity_in(const Table& table, const json& where) {
 
 }  // namespace
 
-WriteCompiler::WriteCompiler(SqlSession& session)
+WriteCompiler::WriteCompiler(SqlSession& session, bool as_json)
     : session_(session),
+      as_json_(as_json),
       catalog_(session),
       schedule_(
           own_shape(events_oid, "sw_schedule", schedule_sql, "ScheduleEvent", Repeat::together)),
@@ -218,7 +220,9 @@ const WriteCompiler::Shape& WriteCompiler::shape(const std::string& table, const
   made->label = std::string(label) + " " + made->table->name;
   make(*made->table, *made);
   if (shapes_.size() >= max_shapes) forget_schema();
-  made->statement.name = "sw_write_" + std::to_string(++shape_number_);
+  // A session may see more than one compiler in its life, and a name means one text.
+  static std::atomic<std::uint64_t> number{0};
+  made->statement.name = "sw_write_" + std::to_string(++number);
   return shapes_.emplace(key_, std::move(made)).first->second;
 }
 
@@ -254,7 +258,7 @@ void WriteCompiler::compile_rows(const json& data, std::size_t index, const char
 void WriteCompiler::compile(const Insert& effect, std::size_t index, std::vector<Write>& writes) {
   compile_rows(effect.data, index, "Insert", writes, [&](const json& row) {
     const bool ignore = effect.on_conflict == OnConflict::ignore;
-    const bool plain = is_plain(row);
+    const bool plain = !as_json_ && is_plain(row);
     key_of(plain ? (ignore ? 'p' : 'P') : (ignore ? 'i' : 'I'), effect.table);
     key_add(row, false);
     Write write;

@@ -27,7 +27,7 @@ struct EffectOrigin {
 
 class WriteCompiler {
  public:
-  explicit WriteCompiler(SqlSession& session);
+  explicit WriteCompiler(SqlSession& session, bool as_json = false);
 
   void compile(const Insert& effect, std::size_t index, std::vector<Write>& writes);
   void compile(const Upsert& effect, std::size_t index, std::vector<Write>& writes);
@@ -61,9 +61,9 @@ class WriteCompiler {
   void key_add(const json& row, bool null_matters);
 
   SqlSession& session_;
+  const bool as_json_;
   TableCatalog catalog_;
   std::unordered_map<std::string, Shape> shapes_;
-  std::uint64_t shape_number_ = 0;
   std::string key_;  // scratch for the look-up of shapes
   Shape schedule_;
   Shape webhook_;

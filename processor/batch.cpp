@@ -116,7 +116,7 @@ BatchResult Batch::attempt(std::span<const int> order, std::size_t lanes, std::s
     if (look && (!common || !look->claim || look->claim->ranked_left)) look.reset();
     result.lane_count = static_cast<std::size_t>(owned.lane_count);
     result.xmin = owned.xmin;
-    result.armed = owned.armed;
+    result.armed_left = owned.armed_left;
     if (owned.schema_version > newest_schema_version()) {
       store_.rollback();
       throw newer_than_binary(owned.schema_version);
@@ -190,6 +190,7 @@ BatchResult Batch::attempt(std::span<const int> order, std::size_t lanes, std::s
       settle(work, queued.events, result);
     }
     claim_along_ = common && result.taken <= few;
+    result.complete = common && !careful && !queued.cut && result.done == result.taken;
     if (step != nullptr) suspects_.settle(*step);
     store_.commit();
     result.waited_in_vain = handling_.waits_in_vain() > 0;

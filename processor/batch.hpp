@@ -69,7 +69,8 @@ struct BatchResult {
   std::size_t lane_count = 0;  // that there are
   std::uint64_t xmin = 0;      // see QueueStore::arm
   bool scheduled_moved = false;
-  bool armed = false;      // inserts notify
+  std::chrono::milliseconds armed_left{0};  // see OwnedLanes
+  bool complete = false;   // common events, all done, none left behind in the lanes that it owned
   bool blocked = false;    // nothing was taken, but another turn will take something
   bool more = false;       // there may be more in the lanes it owned
   bool suspected = false;  // a step of the search for a suspect was made: look again

@@ -18,6 +18,11 @@ void IdleProtocol::follow_flow(std::size_t taken) {
   flow_ = std::max(0, flow_ - 1);
 }
 
+bool IdleProtocol::may_sleep_after(const Look& look) const {
+  return look.complete && !look.heavy && look.all_lanes && look.lasting && !owes_ &&
+         look.xmin >= bound_;
+}
+
 IdleProtocol::Next IdleProtocol::after(const Look& look) {
   busy_ = look.taken > 0 ? busy_ + 1 : 0;
   follow_flow(look.taken);
@@ -42,6 +47,12 @@ IdleProtocol::Next IdleProtocol::after(const Look& look) {
     sweep_ = true;
     armed_ = false;
     return {Step::linger, options_.linger, true};
+  }
+  if (look.taken > 0 && may_sleep_after(look)) {
+    bound_ = 0;
+    busy_ = 0;
+    sweep_ = true;
+    return {Step::sleep, rest_};
   }
   if (look.taken > 0) {
     sweep_ = false;

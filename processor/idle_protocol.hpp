@@ -12,7 +12,8 @@
 // Until there was such a look the bound is kept, whatever was found in the meantime and however
 // often it arms again. Who finds the queue armed owes nothing, unless it has disarmed since its
 // last bound (a sibling that prolongs an arming takes no bound), or is a new session, which may
-// have taken over from one that did.
+// have taken over from one that did. A look that found something counts as much as one that found
+// nothing, if it has finished all of that: who is woken for one event sleeps again after one look.
 //
 // While events flow, several to a look, a runner that has caught up does not arm, because the next
 // inserts would all notify: it lingers, that is looks again a little later, at every lane. One
@@ -57,6 +58,8 @@ class IdleProtocol {
     std::uint64_t xmin = 0;  // of a snapshot older than what it read
     bool heavy = false;      // it left something behind, or took long: one runner may not be enough
     bool promised = false;   // a sibling will look again soon
+    bool lasting = false;    // it is armed, and will be for longer than a poll
+    bool complete = false;   // of the lanes that it owned it left nothing, and nothing comes of it
   };
 
   enum class Step {
@@ -91,6 +94,7 @@ class IdleProtocol {
 
  private:
   void follow_flow(std::size_t taken);
+  [[nodiscard]] bool may_sleep_after(const Look& look) const;
 
   Options options_;
   bool sweep_ = true;  // nothing was found last time

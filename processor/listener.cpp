@@ -81,7 +81,8 @@ void Listener::follow(PgConnection& connection) {
           "once "
           "a second; --direct-url names a way past it");
   } else {
-    connection.listen("spillway_events", [this] { events_.signal(Woken::notify); });
+    // One runner looks at every lane; it calls the others when there is more than it can do.
+    connection.listen("spillway_events", [this] { events_.signal_one(Woken::notify); });
     connection.listen("spillway_broadcasts", [this] { broadcasts_.signal(Woken::notify); });
     if (options_.presence != nullptr)
       connection.listen("spillway_presence", [this] { options_.presence->signal(Woken::notify); });

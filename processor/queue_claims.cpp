@@ -15,7 +15,8 @@ const std::string own_lanes = R"(
 SELECT l.lane, pg_snapshot_xmin(pg_current_snapshot()),
        (SELECT EXISTS (SELECT FROM spillway.waiting WHERE due_at <= now() AND due_at < 'infinity')),
        (SELECT EXISTS (SELECT FROM spillway.scheduled WHERE due_at <= now())),
-       spillway.is_armed(),
+       coalesce(pg_sequence_last_value('spillway.armed'), 0)
+         - (1000 * date_part('epoch', clock_timestamp()))::bigint,
        (SELECT EXISTS (SELECT FROM spillway.ranked)),
        (SELECT max(version) FROM spillway.migrations),
        CASE WHEN (SELECT EXISTS (SELECT FROM spillway.suspicion))
@@ -245,7 +246,7 @@ OwnedLanes owned_lanes_of(const Rows& rows) {
     owned.xmin = rows.integer<std::uint64_t>(row, 1);
     owned.waiting_due = rows.boolean(row, 2);
     owned.scheduled_due = rows.boolean(row, 3);
-    owned.armed = rows.boolean(row, 4);
+    owned.armed_left = std::chrono::milliseconds(rows.integer(row, 4));
     owned.ranked = rows.boolean(row, 5);
     owned.schema_version = rows.integer<int>(row, 6);
     if (rows.boolean(row, 7)) owned.suspected.push_back(owned.lanes.back());

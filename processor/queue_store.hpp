@@ -33,7 +33,7 @@ struct OwnedLanes {
   std::uint64_t xmin = 0;    // of a snapshot older than any read that follows
   bool waiting_due = false;  // a failed event's next attempt is due (a hint, of any lane)
   bool scheduled_due = false;
-  bool armed = false;          // inserts notify
+  std::chrono::milliseconds armed_left{0};  // for so long inserts notify; not above 0: they do not
   bool ranked = false;         // there are events with a priority (a hint, of any lane)
   std::vector<int> suspected;  // of the lanes, those under suspicion (suspects.hpp)
   int schema_version = 0;

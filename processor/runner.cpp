@@ -31,9 +31,9 @@ constexpr milliseconds longest_light{40};
 // How long siblings rely on a look that was promised, when it does not come.
 constexpr milliseconds longest_patience{100};
 
-// Statements are planned for the tables as they are when they are first run, and a plan for an empty
-// log reads the whole of a full one. So plans are made anew after this many events, and after eight
-// times as many, up to the last.
+// Statements are planned for the tables as they are when they are first run, and a plan for an
+// empty log reads the whole of a full one. So plans are made anew after this many events, and after
+// eight times as many, up to the last.
 constexpr std::uint64_t first_replan = 64;
 constexpr std::uint64_t last_replan = 1u << 21;
 
@@ -111,9 +111,7 @@ void Runner::await_registration() {
 }
 
 void Runner::sleep(milliseconds most) {
-  const auto begin = steady_clock::now();
-  for (auto left = most; left.count() > 0 && !stopping_; left = most - since(begin))
-    shared_.wake->wait(shared_.wake->count(), left);
+  shared_.wake->rest(most, [this] { return stopping_.load(); });
 }
 
 // Until a signal comes, or no sibling's promise holds any more.
@@ -205,7 +203,9 @@ void Runner::work(SqlSession& session) {
     IdleProtocol::Look look;
     look.taken = result.suspected ? std::max<std::size_t>(1, result.taken) : result.taken;
     look.all_lanes = result.lanes == order.size() && order.size() >= lane_count;
-    look.armed = result.armed;
+    look.armed = result.armed_left.count() > 0;
+    look.lasting = result.armed_left > shared_.idle.fallback_poll * 2;
+    look.complete = result.complete;
     look.xmin = result.xmin;
     look.heavy = look.taken > 0 &&
                  (careful || result.suspected || result.more || since(begin) > longest_light);

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <mutex>
 #include <string_view>
+#include <utility>
 
 namespace spillway {
 
@@ -28,12 +29,15 @@ class Wake {
   }
 
   void signal(Woken by = Woken::local) {
-    {
-      const std::scoped_lock lock(mutex_);
-      ++count_;
-      last_ = by;
-    }
+    count_up(by);
     changed_.notify_all();
+    resting_.notify_all();
+  }
+
+  // Wakes one of those that wait, whichever; those that do not wait yet will all see it.
+  void signal_one(Woken by) {
+    count_up(by);
+    changed_.notify_one();
   }
 
   // Waits until a signal that came after `seen` was read, or the time is over. Of several signals
@@ -43,9 +47,24 @@ class Wake {
     return changed_.wait_for(lock, most, [&] { return count_ != seen; }) ? last_ : Woken::poll;
   }
 
+  // Waits until `enough` says so, which is asked at each signal(), or the time is over. Whoever
+  // rests takes no signal_one() away from those that wait.
+  template <typename Enough>
+  void rest(std::chrono::milliseconds most, Enough enough) {
+    std::unique_lock lock(mutex_);
+    resting_.wait_for(lock, most, std::move(enough));
+  }
+
  private:
+  void count_up(Woken by) {
+    const std::scoped_lock lock(mutex_);
+    ++count_;
+    last_ = by;
+  }
+
   mutable std::mutex mutex_;
   std::condition_variable changed_;
+  std::condition_variable resting_;
   std::uint64_t count_ = 0;
   Woken last_ = Woken::local;
 };

@@ -104,7 +104,7 @@ int try_with_database(const Options& options, const Registry& registry) {
   DeclaredReads reads(session);
   const Result result = try_event(registry, event, &reads);
   print(event, result);
-  Executor executor(session);
+  Executor executor(session, true);
   try {
     const CompiledEffects effects =
         executor.compile(result.effects, {event.id, event.correlation_id});

@@ -108,6 +108,7 @@ class Model {
   [[nodiscard]] int events() const { return done_; }
   [[nodiscard]] int lingered() const { return lingered_; }
   [[nodiscard]] int relied() const { return relied_; }
+  [[nodiscard]] int rested() const { return rested_; }
 
  private:
   static constexpr int nobody = -1;
@@ -158,6 +159,7 @@ class Model {
     std::uint64_t xmin = 0;
     std::uint64_t xid = 0;
     bool saw_armed = false;
+    bool saw_lasting = false;
     bool bound_gone = false;  // mistake: bound_lost_when_found
     std::uint64_t bound = 0;
     std::uint64_t until = 0;  // it was armed when this runner came to arm
@@ -206,8 +208,9 @@ class Model {
 
   [[nodiscard]] bool is_armed() const { return clock_ < until_; }
   void pass_time(bool polls) {
-    const bool needed = std::any_of(runners_.begin(), runners_.end(),
-                                    [](const Runner& one) { return one.believes; });
+    const bool needed = std::any_of(runners_.begin(), runners_.end(), [](const Runner& one) {
+      return one.believes || one.saw_lasting;
+    });
     if (polls && (!needed || clock_ + 1 < until_)) ++clock_;
   }
 
@@ -297,10 +300,20 @@ class Model {
     }
   }
 
+  // One of those that wait is woken; the others do not hear of it.
   void deliver(std::size_t process) {
     if (!pending_[process]) return;
     pending_[process] = false;
     ++wake_[process];
+    std::vector<Runner*> waiting;
+    for (Runner& one : runners_)
+      if (one.process == process && one.signals + 1 == wake_[process] &&
+          (one.at == Runner::At::wait || one.at == Runner::At::rely))
+        waiting.push_back(&one);
+    if (waiting.empty()) return;
+    const std::size_t woken = random_.below(static_cast<unsigned>(waiting.size()));
+    for (std::size_t i = 0; i < waiting.size(); ++i)
+      if (i != woken) waiting[i]->signals = wake_[process];
   }
 
   // ---- a runner: one look, then what the protocol says
@@ -324,7 +337,7 @@ class Model {
         one.taken.clear();
         one.cut = false;
         one.xmin = one.xid = 0;
-        one.saw_armed = false;
+        one.saw_armed = one.saw_lasting = false;
         one.at = At::snapshot;
         return;
       case At::snapshot:
@@ -341,7 +354,7 @@ class Model {
         if (one.owned.size() < one.wanted && one.tried < lanes_) return;
         if (one.owned.empty()) {  // rolled back; no row, no xmin
           one.xmin = 0;
-          one.saw_armed = false;
+          one.saw_armed = one.saw_lasting = false;
           one.at = At::decide;
           return;
         }
@@ -350,6 +363,8 @@ class Model {
       }
       case At::read_armed:
         one.saw_armed = is_armed();
+        // A look that takes so long that this is no longer so is heavy.
+        one.saw_lasting = clock_ + 1 < until_;
         one.at = At::lock;
         return;
       case At::mark:
@@ -499,12 +514,19 @@ class Model {
     look.promised = promise != nobody && promise != self;
     if (mistake_ == Mistake::stale_promise)
       look.promised = promised_once_[one.process] && promise != self;
+    if (mistake_ == Mistake::sleeps_after_a_cut_look) look.heavy = false;
     if (look.heavy) ++wake_[one.process];
+    look.lasting = one.saw_lasting || mistake_ == Mistake::sleeps_after_any_arming;
+    look.complete = !one.cut || mistake_ == Mistake::sleeps_after_a_cut_look;
     const IdleProtocol::Next next = one.idle.after(look);
     if (next.promise && promise == nobody) promise = self;
     if (!next.promise && promise == self) promise = nobody;
     if (promise == self) promised_once_[one.process] = true;
-    if (look.taken > 0) one.believes = false;
+    one.saw_lasting = false;
+    if (look.taken > 0) {
+      one.believes = next.step == Step::sleep;
+      if (one.believes) ++rested_;
+    }
     switch (next.step) {
       case Step::look:
         one.at = At::begin;
@@ -619,6 +641,7 @@ class Model {
   int done_ = 0;
   int lingered_ = 0;
   int relied_ = 0;
+  int rested_ = 0;
 };
 
 }  // namespace
@@ -632,6 +655,7 @@ Interleaving interleave(std::uint64_t seed, Mistake mistake, std::size_t lanes) 
   result.sleeps = model.sleeps();
   result.lingered = model.lingered();
   result.relied = model.relied();
+  result.rested = model.rested();
   return result;
 }
 

@@ -4,7 +4,7 @@
 // that are not kept in time), the seed decides. Pure.
 //
 // An arming's time is over only while nobody sleeps or is about to, since who sleeps prolongs it
-// long before. // Not in it: a process that is killed after it has disarmed, or armed and not yet
+// long before. Not in it: a process that is killed after it has disarmed, or armed and not yet
 // looked. That may cost one fallback poll.
 #pragma once
 
@@ -28,6 +28,8 @@ enum class Mistake {
   prolonged_unasked,            // who prolongs an arming believes that it was in force all the time
   stale_promise,                // relies on a sibling that lingered once, as if it still did
   lingers_and_sleeps,           // sleeps without arming when the flow ends
+  sleeps_after_a_cut_look,      // takes any look that found something for one that left nothing
+  sleeps_after_any_arming,      // and whatever was known of the arming
 };
 
 struct Interleaving {
@@ -37,6 +39,7 @@ struct Interleaving {
   int sleeps = 0;
   int lingered = 0;  // times
   int relied = 0;
+  int rested = 0;  // slept right after a look that found something
 };
 
 // Runs one until everybody sleeps and nobody inserts any more. At most 16 lanes.

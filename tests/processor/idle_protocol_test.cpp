@@ -59,6 +59,32 @@ TEST(IdleProtocol, DisarmsWhenThereIsEnoughToDo) {
   EXPECT_EQ(second.after(found(1)).step, Step::disarm) << "the fourth in a row";
 }
 
+TEST(IdleProtocol, SleepsAfterOneLookThatFoundAndFinishedAll) {
+  IdleProtocol idle({});
+  static_cast<void>(idle.after(nothing(5)));
+  idle.armed(7, milliseconds(400));
+  IdleProtocol::Look one{1, true, true, 6};
+  one.lasting = one.complete = true;
+  EXPECT_EQ(idle.after(one).step, Step::look) << "somebody older than the arming runs";
+  one.xmin = 7;
+  for (int event = 0; event < 100; ++event) {
+    const IdleProtocol::Next next = idle.after(one);
+    ASSERT_EQ(next.step, Step::sleep) << event;
+    EXPECT_EQ(next.most, milliseconds(401));
+    EXPECT_TRUE(idle.sweep());
+  }
+  for (auto part : {&IdleProtocol::Look::lasting, &IdleProtocol::Look::complete,
+                    &IdleProtocol::Look::all_lanes}) {
+    IdleProtocol::Look less = one;
+    less.*part = false;
+    EXPECT_EQ(IdleProtocol(idle).after(less).step, Step::look);
+  }
+  IdleProtocol::Look heavy = one;
+  heavy.heavy = true;
+  EXPECT_EQ(IdleProtocol(idle).after(heavy).step, Step::look);
+  EXPECT_EQ(IdleProtocol({}).after(one).step, Step::look) << "a new session owes a bound";
+}
+
 // What a lone writer makes of it, however long it goes on: one event, and the next only after its
 // frame has come.
 TEST(IdleProtocol, ALoneWriterNeverMakesItLinger) {
@@ -170,6 +196,7 @@ struct Tally {
   std::uint64_t events = 0;
   std::uint64_t lingered = 0;
   std::uint64_t relied = 0;
+  std::uint64_t rested = 0;
   std::string trouble;
 };
 
@@ -185,6 +212,7 @@ Tally explore(Mistake mistake, std::size_t lanes = 3, std::uint64_t most = inter
     tally.events += static_cast<std::uint64_t>(result.events);
     tally.lingered += static_cast<std::uint64_t>(result.lingered);
     tally.relied += static_cast<std::uint64_t>(result.relied);
+    tally.rested += static_cast<std::uint64_t>(result.rested);
   }
   return tally;
 }
@@ -197,26 +225,27 @@ TEST_P(Mistaken, IsNoticed) {
   EXPECT_NE(tally.trouble, "");
   std::cout << "[   model  ] " << tally.trouble << std::endl;
 }
-INSTANTIATE_TEST_SUITE_P(IdleProtocol, Mistaken,
-                         testing::Values(Mistake::no_bound, Mistake::bound_lost_when_found,
-                                         Mistake::bound_lost_with_the_session,
-                                         Mistake::part_of_the_lanes_counts,
-                                         Mistake::bound_before_arming,
-                                         Mistake::signals_read_too_late,
-                                         Mistake::disarmed_owes_nothing,
-                                         Mistake::clock_read_too_late, Mistake::prolonged_unasked,
-                                         Mistake::stale_promise, Mistake::lingers_and_sleeps));
+INSTANTIATE_TEST_SUITE_P(
+    IdleProtocol, Mistaken,
+    testing::Values(Mistake::no_bound, Mistake::bound_lost_when_found,
+                    Mistake::bound_lost_with_the_session, Mistake::part_of_the_lanes_counts,
+                    Mistake::bound_before_arming, Mistake::signals_read_too_late,
+                    Mistake::disarmed_owes_nothing, Mistake::clock_read_too_late,
+                    Mistake::prolonged_unasked, Mistake::stale_promise, Mistake::lingers_and_sleeps,
+                    Mistake::sleeps_after_a_cut_look, Mistake::sleeps_after_any_arming));
 
 TEST(IdleProtocol, NoEventWaitsForThePollInAMillionInterleavings) {
   const Tally tally = explore(Mistake::none);
   EXPECT_EQ(tally.trouble, "");
   std::cout << "[   model  ] " << tally.runs << " interleavings: " << tally.events << " events, "
             << tally.armings << " armings, " << tally.sleeps << " times asleep, " << tally.lingered
-            << " times lingered, " << tally.relied << " times relied on that" << std::endl;
+            << " times lingered, " << tally.relied << " times relied on that, " << tally.rested
+            << " times asleep after what they found" << std::endl;
   EXPECT_GT(tally.events, interleavings);
   EXPECT_GT(tally.armings, interleavings);
   EXPECT_GT(tally.lingered, interleavings / 10);
   EXPECT_GT(tally.relied, interleavings / 100);
+  EXPECT_GT(tally.rested, interleavings / 100);
 }
 
 // With one lane all runners but one find nothing; with many, none has them all for long.
