@@ -26,6 +26,9 @@ const SETTINGS = {
 export class Postgres {
   #bin;
 
+  // The program itself: what Debian has on the path is a script that looks for it, for 50 ms.
+  get psql() { return path.join(this.#bin, "psql"); }
+
   // `settings`: in place of those above, or beside them.
   constructor(folder, settings = {}) {
     this.folder = folder;
@@ -67,7 +70,7 @@ export class Postgres {
   url(database) { return `host=${this.folder} user=postgres dbname=${database}`; }
 
   async sql(database, statement) {
-    return run("psql", ["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", this.url(database)], { input: statement });
+    return run(this.psql, ["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", this.url(database)], { input: statement });
   }
   pgbench(database, args) { return run(path.join(this.#bin, "pgbench"), [...args, this.url(database)]); }
 

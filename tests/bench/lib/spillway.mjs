@@ -90,7 +90,7 @@ class Question {
   #psql;
   constructor(postgres, database, question) {
     this.question = question;
-    this.#psql = new Process("psql", ["-X", "-q", "-A", "-t", "-d", postgres.url(database)], { input: "pipe" });
+    this.#psql = new Process(postgres.psql, ["-X", "-q", "-A", "-t", "-d", postgres.url(database)], { input: "pipe" });
   }
   async ask() {
     this.#psql.output = "";

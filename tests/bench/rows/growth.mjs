@@ -31,7 +31,7 @@ async function minute(bench, held) {
   await postgres.create(database, bench.template);
   await queueEvents(postgres, database, count);
   await settle(postgres, database);
-  const holder = new Process("psql", ["-X", "-q", "-A", "-t", "-d", postgres.url(database)], { input: "pipe" });
+  const holder = new Process(postgres.psql, ["-X", "-q", "-A", "-t", "-d", postgres.url(database)], { input: "pipe" });
   try {
     if (held) {
       holder.write("BEGIN; SELECT pg_current_xact_id(); SELECT 'held';\n");

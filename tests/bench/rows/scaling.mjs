@@ -1,7 +1,6 @@
 // How cost grows with what is turned up: a row for each, whose points lib/plot.mjs draws.
 import { fanout } from "../lib/fanout.mjs";
-import { run } from "../lib/processes.mjs";
-import { binary, commentsLibrary, drain, makeTemplate, queueEvents, settle } from "../lib/spillway.mjs";
+import { commentsLibrary, drain, makeTemplate, queueEvents, settle } from "../lib/spillway.mjs";
 
 const EVENTS = 100_000;
 
@@ -33,8 +32,7 @@ const drains = { unit: "events/s", per: "event" };
 const streams = { unit: "deliveries/s", per: "frame" };
 
 const CURVES = {
-  lanes: { ...drains, what: "drain by lanes", axis: "lanes", points: [1, 2, 4, 8, 16], once: withLanes,
-    unavailable: async () => (await run(binary(), ["migrate", "--help"])).includes("--lanes") ? undefined : "this spillway has no migrate --lanes" },
+  lanes: { ...drains, what: "drain by lanes", axis: "lanes", points: [1, 2, 4, 8, 16], once: withLanes },
   runners: { ...drains, what: "drain by runners", axis: "runners", points: [1, 2, 3, 4], once: (bench, n) => drained(bench, { args: ["--runners", n] }) },
   // Small batches are slow, so they get fewer events.
   batch: { ...drains, what: "drain by events in a batch", axis: "events in a batch, at most", points: [1, 10, 100, 500, 1000, 2000, 5000],
@@ -49,10 +47,9 @@ const CURVES = {
     once: (bench, n) => fannedOut(bench, { clients: 100, bytes: n, deliveries: Math.min(500_000, 4e9 / n) }) },
 };
 
-export const scalingRows = Object.entries(CURVES).map(([name, { points, once, unavailable, ...row }]) => ({
+export const scalingRows = Object.entries(CURVES).map(([name, { points, once, ...row }]) => ({
   name: `scaling-${name}`,
   ...row,
-  unavailable,
   async run(bench) {
     const xs = bench.smoke ? [points[0], points.at(-1)] : points;
     const taken = await bench.inTurns(Object.fromEntries(xs.map((x) => [x, () => once(bench, x)])));
