@@ -72,12 +72,9 @@ int run_latency(const LatencyOptions& options) {
 int run_notify_latency(const LatencyOptions& options) {
   const Connection writer = connect(options.database);
   const Connection listener = connect(options.database);
-  execute(writer,
-          "CREATE TABLE IF NOT EXISTS bench_bare (id bigserial primary key, payload jsonb)");
   execute(listener, "LISTEN bench");
-  const std::string insert = "INSERT INTO bench_bare (payload) VALUES ('{\"text\":\"hi\"}')";
   measure(options, [&] {
-    execute(writer, "BEGIN; " + insert + "; NOTIFY bench; COMMIT");
+    execute(writer, "BEGIN; " + options.sql + "; NOTIFY bench; COMMIT");
     for (bool heard = false; !heard;) {
       pollfd descriptor{PQsocket(listener.get()), POLLIN, 0};
       if (::poll(&descriptor, 1, 10'000) != 1) throw std::runtime_error("no NOTIFY came");
@@ -87,7 +84,7 @@ int run_notify_latency(const LatencyOptions& options) {
         heard = true;
       }
     }
-    execute(listener, insert);
+    execute(listener, options.answer);
   });
   return 0;
 }

@@ -11,7 +11,8 @@ namespace spillway::bench {
 
 struct LatencyOptions {
   std::string database;  // libpq connection string
-  std::string sql;       // one statement that leads to one frame
+  std::string sql;       // one statement that leads to one frame (or is notified of)
+  std::string answer;    // run_notify_latency(): what the one who hears of it commits
   std::uint16_t port = 0;
   std::string target;           // of the stream
   std::uint64_t greetings = 1;  // frames that a new stream begins with

@@ -81,6 +81,8 @@ int main(int argc, char** argv) {
   CLI::App* notify_command =
       app.add_subcommand("notify", "A bare NOTIFY round trip and two commits");
   add_latency(notify_command);
+  notify_command->add_option("--sql", latency.sql)->required();
+  notify_command->add_option("--answer", latency.answer)->required();
 
   ReceiveOptions receive;
   CLI::App* receive_command = app.add_subcommand("receive", "Count frames until all are there");

@@ -35,10 +35,10 @@ async function fresh(bench, database) {
   await bench.postgres.sql(database, await readFile(path.join(repository, "examples/comments/schema.sql"), "utf8"));
 }
 
-export const graphileJobs = (count) => `SELECT graphile_worker.add_jobs(array_agg(('CommentAdded',
+export const graphileJobs = (first, last) => `SELECT graphile_worker.add_jobs(array_agg(('CommentAdded',
     json_build_object('comment_id', g::text, 'item_id', (g % 100)::text, 'author_name', 'Ada',
       'text', '${COMMENT}', 'timestamp', '2026-01-01T00:00:00Z'),
-    NULL, NULL, NULL, NULL, NULL, NULL)::graphile_worker.job_spec)) FROM generate_series(1, ${count}) g;`;
+    NULL, NULL, NULL, NULL, NULL, NULL)::graphile_worker.job_spec)) FROM generate_series(${first}, ${last}) g;`;
 
 async function graphileDatabase(bench, database) {
   await fresh(bench, database);
@@ -57,7 +57,7 @@ async function drained(bench, database, args, count) {
 
 export async function graphileDrain(bench, work, count) {
   await graphileDatabase(bench, "graphile");
-  await bench.postgres.sql("graphile", graphileJobs(count));
+  await bench.postgres.sql("graphile", graphileJobs(1, count));
   return drained(bench, "graphile", [script("graphile_worker.mjs"), "drain", work, String(count)], count);
 }
 

@@ -36,12 +36,17 @@ const CHUNK = 500_000;  // what one transaction's trigger keeps in memory
 
 // `bytes`: of text in each event, which no compression makes smaller. `done`: into the log only, as if they
 // had been handled long since.
+const insert = (first, last, text) => `INSERT INTO spillway.events (type, payload)
+      SELECT 'CommentAdded', ${payload(text)} FROM generate_series(${first}, ${last}) g;`;
+
+// One transaction.
+export const eventsSql = (first, last) => insert(first, last, `'${COMMENT}'`);
+
 export async function queueEvents(postgres, database, count, { bytes, done = false } = {}) {
   const text = bytes === undefined ? `'${COMMENT}'` : `(SELECT left(string_agg(md5(n::text), ''), ${bytes}) FROM generate_series(0, ${Math.ceil(bytes / 32)}) n)`;
   for (let first = 1; first <= count; first += CHUNK)
     await postgres.sql(database, `${done ? "SET session_replication_role = replica;" : ""}
-      INSERT INTO spillway.events (type, payload)
-      SELECT 'CommentAdded', ${payload(text)} FROM generate_series(${first}, ${Math.min(count, first + CHUNK - 1)}) g`);
+      ${insert(first, Math.min(count, first + CHUNK - 1), text)}`);
 }
 
 // Written pages are on disk and tables known to the planner before anything is timed.
