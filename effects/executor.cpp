@@ -46,6 +46,7 @@ void check_log(const Log& log, std::size_t index) {
 // One overload per kind: a new kind does not compile until somebody says what becomes of it.
 struct Compile {
   WriteCompiler& compiler;
+  const OwnWrites& own;
   const EffectOrigin& origin;
   std::size_t index;
   CompiledEffects& compiled;
@@ -58,16 +59,14 @@ struct Compile {
     compiled.broadcasts.push_back(compile_broadcast(effect, index));
   }
   void operator()(const ScheduleEvent& effect) const {
-    compiler.compile(effect, index, origin, compiled.writes);
+    own.compile(effect, index, origin, compiled.writes);
   }
   void operator()(const TriggerWebhook& effect) const {
-    compiler.compile(effect, index, origin, compiled.writes);
+    own.compile(effect, index, origin, compiled.writes);
     compiled.webhooks = true;
   }
-  void operator()(const KVSet& effect) const { compiler.compile(effect, index, compiled.writes); }
-  void operator()(const KVDelete& effect) const {
-    compiler.compile(effect, index, compiled.writes);
-  }
+  void operator()(const KVSet& effect) const { own.compile(effect, index, compiled.writes); }
+  void operator()(const KVDelete& effect) const { own.compile(effect, index, compiled.writes); }
   void operator()(const Log& effect) const {
     check_log(effect, index);
     compiled.logs.push_back(effect);
@@ -81,7 +80,7 @@ CompiledEffects Executor::compile(const Effects& effects, const EffectOrigin& or
   CompiledEffects compiled;
   for (std::size_t index = 0; index < effects.size(); ++index)
     if (kinds.contains(effects[index].index()))
-      std::visit(Compile{compiler_, origin, index, compiled}, effects[index]);
+      std::visit(Compile{compiler_, own_, origin, index, compiled}, effects[index]);
   return compiled;
 }
 

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "effects/effect_kinds.hpp"
+#include "effects/own_writes.hpp"
 #include "effects/sql.hpp"
 #include "effects/write_compiler.hpp"
 #include "effects/write_group.hpp"
@@ -66,6 +67,7 @@ class Executor {
  private:
   SqlSession& session_;
   WriteCompiler compiler_;
+  OwnWrites own_;
 };
 
 }  // namespace spillway

@@ -1,5 +1,5 @@
-// Turns effects that write rows into writes: checks names against the catalogue, builds the
-// statement of each shape once, and the row objects.
+// Turns effects that write rows of users' tables into writes: checks names against the catalogue,
+// builds the statement of each shape once, and the row objects.
 //
 // One session, one thread. Shapes are remembered up to a bound, because column sets come from
 // payloads. Errors: EffectError (the effect is wrong), SqlError, ConnectionLost.
@@ -19,12 +19,6 @@
 
 namespace spillway {
 
-// The event whose effects these are; events that it schedules carry it on.
-struct EffectOrigin {
-  std::int64_t event_id = 0;
-  std::string_view correlation_id;
-};
-
 class WriteCompiler {
  public:
   explicit WriteCompiler(SqlSession& session, bool as_json = false);
@@ -33,12 +27,6 @@ class WriteCompiler {
   void compile(const Upsert& effect, std::size_t index, std::vector<Write>& writes);
   void compile(const Update& effect, std::size_t index, std::vector<Write>& writes);
   void compile(const Delete& effect, std::size_t index, std::vector<Write>& writes);
-  void compile(const ScheduleEvent& effect, std::size_t index, const EffectOrigin& origin,
-               std::vector<Write>& writes);
-  void compile(const TriggerWebhook& effect, std::size_t index, const EffectOrigin& origin,
-               std::vector<Write>& writes);
-  void compile(const KVSet& effect, std::size_t index, std::vector<Write>& writes);
-  void compile(const KVDelete& effect, std::size_t index, std::vector<Write>& writes);
 
   void forget_schema();
 
@@ -65,9 +53,6 @@ class WriteCompiler {
   TableCatalog catalog_;
   std::unordered_map<std::string, Shape> shapes_;
   std::string key_;  // scratch for the look-up of shapes
-  Shape schedule_;
-  Shape webhook_;
-  Shape kv_;
 };
 
 }  // namespace spillway
