@@ -1,8 +1,34 @@
 // How cost grows with what is turned up: a row for each, whose points lib/plot.mjs draws.
 import { fanout } from "../lib/fanout.mjs";
-import { commentsLibrary, drain, makeTemplate, queueEvents, settle } from "../lib/spillway.mjs";
+import { Process } from "../lib/processes.mjs";
+import { Spillway, commentsLibrary, drain, makeTemplate, need, queueEvents, settle } from "../lib/spillway.mjs";
 
 const EVENTS = 100_000;
+
+// Processes that only serve streams, with a client each that gets everything: what they read of the
+// database is in its CPU, what they spend themselves is not.
+async function besideServers(bench, servers) {
+  const { postgres } = bench;
+  const events = bench.size(EVENTS);
+  await postgres.create("scaling", bench.template);
+  await queueEvents(postgres, "scaling", events);
+  await settle(postgres, "scaling");
+  const others = [];
+  try {
+    for (let i = 0; i < servers; ++i) {
+      const server = await Spillway.serving(bench, "scaling", ["--roles", "sse"]);
+      others.push(server);
+      const client = new Process(need("BENCH_STREAMS"), ["receive", "--port", server.port, "--target", "/sse?channel=CommentStream:*", "--clients", 1].map(String),
+        { name: "bench_streams", input: "pipe" });
+      others.push(client);
+      await client.line(/ready/);
+    }
+    return await drain(postgres, "scaling", events, ["--handlers", commentsLibrary()]);
+  } finally {
+    for (const one of others.reverse()) await one.end();
+    await postgres.drop("scaling");
+  }
+}
 
 async function drained(bench, { template = bench.template, count = EVENTS, args = [], bytes }) {
   const { postgres } = bench;
@@ -34,6 +60,7 @@ const streams = { unit: "deliveries/s", per: "frame" };
 const CURVES = {
   lanes: { ...drains, what: "drain by lanes", axis: "lanes", points: [1, 2, 4, 8, 16], once: withLanes },
   runners: { ...drains, what: "drain by runners", axis: "runners", points: [1, 2, 3, 4], once: (bench, n) => drained(bench, { args: ["--runners", n] }) },
+  servers: { ...drains, what: "drain beside processes that serve streams", axis: "stream servers", points: [0, 1, 2, 4], once: besideServers },
   // Small batches are slow, so they get fewer events.
   batch: { ...drains, what: "drain by events in a batch", axis: "events in a batch, at most", points: [1, 10, 100, 500, 1000, 2000, 5000],
     once: (bench, n) => drained(bench, { count: Math.min(EVENTS, 3000 * n), args: ["--batch", n] }) },
