@@ -19,6 +19,12 @@ using Repeat = WriteShape::Repeat;
 // Column sets come from payloads, so the number of statement shapes has no natural bound.
 constexpr std::size_t max_shapes = 256;
 
+// A session may see more than one compiler in its life, and a name means one text.
+std::string new_name() {
+  static std::atomic<std::uint64_t> number{0};
+  return "sw_write_" + std::to_string(++number);
+}
+
 void require_columns(const json& object, std::size_t index, const char* kind, const char* field) {
   if (!object.is_object())
     throw EffectError(index, kind, field,
@@ -161,9 +167,7 @@ const WriteCompiler::Shape& WriteCompiler::shape(const std::string& table, const
   made->label = std::string(label) + " " + made->table->name;
   make(*made->table, *made);
   if (shapes_.size() >= max_shapes) forget_schema();
-  // A session may see more than one compiler in its life, and a name means one text.
-  static std::atomic<std::uint64_t> number{0};
-  made->statement.name = "sw_write_" + std::to_string(++number);
+  made->statement.name = new_name();
   return shapes_.emplace(key_, std::move(made)).first->second;
 }
 
