@@ -8,10 +8,12 @@
 #include <spillway/spillway.hpp>
 
 #include <atomic>
+#include <chrono>
 #include <csignal>
 #include <cstdlib>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <vector>
 
 using namespace spillway;
@@ -69,6 +71,8 @@ Effects perform(const Event& event) {
       throw std::runtime_error(what.get<std::string>());
     } else if (name == "throw_number") {
       throw what.get<int>();
+    } else if (name == "sleep_ms") {
+      std::this_thread::sleep_for(std::chrono::milliseconds(what.get<int>()));
     } else if (name == "end") {
       end_process(what.get<std::string>());
     }

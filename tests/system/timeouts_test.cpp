@@ -22,7 +22,7 @@ class Timeouts : public testing::Test {
   }
 
   void insert(const std::string& stream, const json& step) {
-    const json payload = {{"do", json::array({step})}};
+    const json payload = {{"do", step.is_array() ? step : json::array({step})}};
     database.query("INSERT INTO spillway.events (type, stream, payload) VALUES ('Told', " +
                    sql_quoted(stream) + ", " + sql_quoted(payload.dump()) + ")");
   }
@@ -126,12 +126,25 @@ TEST_F(Timeouts, a_frozen_process_loses_its_lanes_and_does_nothing_twice_when_it
                                          "--handler-timeout", "2s"};
   Worker first(database.url() + "&application_name=first", options);
   first.wait_until_ready();
-  insert("gate", {{"insert", {{"table", "gate"}, {"data", {{"n", 1}}}}}});
+  const json to_gate{{"insert", {{"table", "gate"}, {"data", {{"n", 1}}}}}};
+  insert("gate", to_gate);
   ASSERT_TRUE(eventually([&] { return waits_at_gate() == "first"; }));
   first.process().signal(SIGSTOP);
   gate.exec("SELECT pg_advisory_unlock(7)");
-  // The statement ends; its transaction, with the lanes, has nobody who would end it.
-  EXPECT_TRUE(eventually([&] { return waits_at_gate().empty(); }));
+  // What ends the transaction has been sent with the statement that waits.
+  EXPECT_TRUE(eventually([&] { return owners("first") == 0; }));
+  EXPECT_EQ(database.number("SELECT count(*) FROM gate"), 1);
+  first.process().signal(SIGCONT);
+  EXPECT_TRUE(eventually([&] { return drained(database); }));
+
+  // While a handler runs nobody would end it.
+  insert("slow", json::array({{{"sleep_ms", 1000}}, to_gate}));
+  ASSERT_TRUE(eventually([&] {
+    return database.number(
+               "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'first'"
+               " AND state = 'idle in transaction'") > 0;
+  }));
+  first.process().signal(SIGSTOP);
   EXPECT_GE(owners("first"), 1);
 
   Worker second(database.url() + "&application_name=second", options);
@@ -139,7 +152,7 @@ TEST_F(Timeouts, a_frozen_process_loses_its_lanes_and_does_nothing_twice_when_it
   for (int n = 0; n < 100; ++n) insert("s" + std::to_string(n), good(n));
   EXPECT_TRUE(eventually([&] { return drained(database); }, 30s));
   EXPECT_EQ(done(), 100);
-  EXPECT_EQ(database.number("SELECT count(*) FROM gate"), 1);
+  EXPECT_EQ(database.number("SELECT count(*) FROM gate"), 2);
 
   first.process().signal(SIGCONT);
   for (int n = 100; n < 200; ++n) insert("s" + std::to_string(n), good(n));
@@ -151,7 +164,7 @@ TEST_F(Timeouts, a_frozen_process_loses_its_lanes_and_does_nothing_twice_when_it
   EXPECT_EQ(first.stop(), 0);
   EXPECT_EQ(done(), 300);
   EXPECT_EQ(database.number("SELECT count(DISTINCT n) FROM good"), 300);
-  EXPECT_EQ(database.number("SELECT count(*) FROM gate"), 1);
+  EXPECT_EQ(database.number("SELECT count(*) FROM gate"), 2);
 }
 
 TEST_F(Timeouts, a_session_that_waits_for_a_frozen_process_to_read_is_ended) {
