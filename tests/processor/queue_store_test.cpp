@@ -394,7 +394,8 @@ TEST_F(QueueStoreTest, AnArmingLastsForATimeAndIsProlongedWhenHalfOfItIsOver) {
   EXPECT_GT(left(), hold.count() * 2);
   // As if that time had passed.
   database.query(
-      "SELECT setval('spillway.armed', (1000 * extract(epoch FROM clock_timestamp()))::bigint)");
+      "SELECT setval('spillway.armed', floor(1000 * extract(epoch FROM "
+      "clock_timestamp()))::bigint)");
   EXPECT_FALSE(is_armed());
   EXPECT_GT(store.arm(hold).bound, 0u) << "an insert may have found it over";
   EXPECT_TRUE(is_armed());
