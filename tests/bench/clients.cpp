@@ -51,6 +51,9 @@ void Clients::open(std::uint16_t port, const std::string& target) {
   if (client.fd < 0) fail("socket");
   sockaddr_in address{};
   address.sin_family = AF_INET;
+  // The port is chosen when it is known where to, so that one in use for another server will do.
+  const int one = 1;
+  ::setsockopt(client.fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof one);
   // One address has some 28,000 ports to connect from; other loopback addresses have their own.
   address.sin_addr.s_addr =
       htonl(INADDR_LOOPBACK + static_cast<std::uint32_t>(clients_.size() / 20'000));
